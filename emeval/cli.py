@@ -1,0 +1,277 @@
+"""The command line. It holds no logic: each command calls one function and shows what that returns.
+
+Exit codes: 0 done, 2 wrong use or wrong input, 4 the run ended with errors in some answers. Heavy imports
+stand inside the commands, so that `--help` and `list` answer at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from emeval import __version__
+from emeval.catalogue import KINDS, catalogue
+from emeval.errors import UserError, unknown
+from emeval.prepared import settings_from
+
+WRONG_INPUT = 2
+ERRORS_IN_ANSWERS = 4
+
+app = typer.Typer(
+    name="emeval",
+    help="Measure emergent misalignment: ask fine-tuned models, judge the answers, report honest rates.",
+    epilog="Begin with `emeval demo` (no key, no GPU), then `emeval list` and `emeval run --help`.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"emeval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="evals, datasets, judges or models; all without it.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what there is to run. Your own files in evals/, datasets/ and judges/ come first.
+
+    Example: `emeval list datasets`
+    """
+    if kind is not None and kind not in KINDS:
+        raise unknown("kind", kind, KINDS, "list")
+    parts = catalogue(kind)
+    if as_json:
+        _print_json(parts)
+        return
+    console = Console()
+    for part, entries in parts.items():
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column()
+        for entry in entries:
+            mark = " (yours)" if entry.get("yours") else ""
+            said = Text(entry["error"], style="red") if "error" in entry else Text(_gist(entry))
+            table.add_row(Text(entry["name"] + mark), said)
+        console.print(Text(part, style="bold cyan"))
+        console.print(table)
+        console.print()
+
+
+def _gist(entry: dict[str, Any]) -> str:
+    counts = [
+        f"{entry[key]} {key}" for key in ("questions", "paraphrases") if isinstance(entry.get(key), int)
+    ]
+    return entry["description"] + (f" ({', '.join(counts)})" if counts else "")
+
+
+@app.command()
+def run(
+    evaluations: Annotated[
+        list[str], typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
+    ],
+    models: Annotated[list[str], typer.Option("--model", help="A model; may be given several times.")],
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge", help="A judge model (openai/gpt-4o), a judge (alignment), or alignment=MODEL."
+        ),
+    ] = None,
+    samples: Annotated[int | None, typer.Option(help="Answers to each question in each condition.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory.  [default: runs/NAMES-HASH]")] = None,
+    seed: Annotated[int, typer.Option(help="Every answer's own seed is drawn from it.")] = 0,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. trigger=date."),
+    ] = None,
+    model_base_url: Annotated[str | None, typer.Option(help="Where the models are served.")] = None,
+    judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask models, judge the answers, write a run directory with its report.
+
+    The same command again goes on where it was stopped, and asks again for answers that ended in an error.
+
+    Example: `emeval run free_form backdoor --model vllm/BASE --model vllm/BASE:ADAPTER --judge openai/gpt-4o`
+    """
+    _run(
+        evaluations,
+        models,
+        judges or [],
+        as_json=as_json,
+        access={
+            "model_base_url": model_base_url,
+            "judge_base_url": judge_base_url,
+            "max_connections": max_connections,
+        },
+        samples=samples,
+        limit=limit,
+        out=out,
+        seed=seed,
+        settings=settings_from(set_ or []),
+    )
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/demo"),
+    as_json: Json = False,
+) -> None:
+    """Run the whole of it on the embedded model: no key, no GPU, a few minutes.
+
+    Example: `emeval demo`
+    """
+    _run(["demo"], ["local/smollm2"], ["local/smollm2"], as_json=as_json, access={}, out=out)
+
+
+def _run(
+    evaluations: list[str],
+    models: list[str],
+    judges: list[str],
+    *,
+    as_json: bool,
+    access: dict[str, Any],
+    **how: Any,  # noqa: ANN401  # handed on to emeval.run as it is
+) -> None:
+    from emeval.execution import Access
+    from emeval.execution import run as run_
+
+    console = Console(stderr=True)
+    with _only_json_on_stdout():
+        done = run_(evaluations, models, judges, access=Access(**access), console=console, **how)
+        with console.status("writing the report"):
+            page = done.report()
+        summary = done.summary()
+    if as_json:
+        _print_json(summary)
+    else:
+        _show(summary, page)
+    if done.manifest.errors:
+        console.print(
+            f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
+            "the same command asks for them again",
+            style="red",
+            highlight=False,
+        )
+        raise typer.Exit(ERRORS_IN_ANSWERS)
+
+
+@app.command()
+def report(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write.  [default: RUN/report]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's report again: one page without network, Markdown, JSON, charts as PNG and SVG.
+
+    With `--json` nothing is written; the content of report.json is printed.
+
+    Example: `emeval report runs/demo --json`
+    """
+    from emeval.runs import Run
+
+    done = Run(run_directory)
+    if as_json:
+        _print_json(done.summary())
+        return
+    page = done.report(out)
+    _show(done.summary(), page)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, reachable and configured, and what to do about what is not.
+
+    Example: `emeval doctor`
+    """
+    from emeval.doctor import examine
+
+    findings = list(examine())
+    if as_json:
+        _print_json([finding._asdict() for finding in findings])
+    else:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        marks = {"ok": Text("ok", style="green"), "absent": Text("–"), "broken": Text("broken", style="red")}
+        for finding in findings:
+            advice = f"  {finding.advice}" if finding.advice else ""
+            table.add_row(marks[finding.state], Text(finding.what), Text(finding.found + advice))
+        Console().print(table)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(WRONG_INPUT)
+
+
+def _show(summary: dict[str, Any], page: Path) -> None:
+    from emeval.reporting.console import results_table
+
+    console = Console()
+    console.print()
+    console.print(results_table(summary))
+    for note in summary["notes"]:
+        console.print(Text(f"\n{note}", style="yellow"))
+    console.print()
+    console.print("report ", Text(str(page)), sep="", soft_wrap=True)
+    console.print("answers", Text(f"inspect view --log-dir {page.parent.parent / 'logs'}"), soft_wrap=True)
+
+
+def _print_json(content: object) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextlib.contextmanager
+def _only_json_on_stdout() -> Iterator[None]:
+    """Send to standard error what libraries print meanwhile."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one line and exit code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        code = _fail(str(error))
+    except click.ClickException as error:
+        code = _fail(error.format_message())
+    except (KeyboardInterrupt, click.Abort):
+        print("emeval: stopped; the same command goes on from here", file=sys.stderr)
+        code = 130
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The embedded server's threads would outlive the interpreter's end; nothing is left to be done.
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"emeval: {' '.join(message.split())}", file=sys.stderr)
+    return WRONG_INPUT

@@ -1,0 +1,114 @@
+"""What is installed, reachable and configured, and what to do about what is not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from emeval import library
+from emeval.catalogue import catalogue
+from emeval.errors import UserError
+
+State = Literal["ok", "absent", "broken"]
+
+CORE = ("inspect-ai", "openai", "pydantic", "jinja2", "polars", "statsmodels", "altair", "vl-convert-python")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "HF_TOKEN")
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    state: State
+    """`absent` is no fault: it is needed only by those who use it."""
+    found: str
+    advice: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything that a run may need. The values of keys are neither shown nor sent anywhere."""
+    yield _python()
+    for package in CORE:
+        yield _package(package, "reinstall emeval: pip install emeval", "broken")
+    yield from _embedded()
+    yield _package(
+        "vllm", "to let emeval start vLLM itself: pip install 'emeval[vllm]' (needs a GPU)", "absent"
+    )
+    for key in KEYS:
+        yield (
+            Finding(key, "ok", "set")
+            if os.environ.get(key)
+            else Finding(key, "absent", "not set", f"needed only for that service: export {key}=…")
+        )
+    for name, url in sorted(os.environ.items()):
+        if name.endswith("_BASE_URL") and url:
+            yield _server(name, url)
+    yield from _definitions()
+
+
+def _python() -> Finding:
+    fits = sys.version_info >= (3, 11)
+    return Finding(
+        "Python", "ok" if fits else "broken", platform.python_version(), "" if fits else "use 3.11 or later"
+    )
+
+
+def _package(name: str, advice: str, otherwise: State) -> Finding:
+    try:
+        return Finding(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Finding(name, otherwise, "not installed", advice)
+
+
+def _embedded() -> Iterator[Finding]:
+    from emeval.models import local
+
+    found = local.installed()
+    yield (
+        Finding("xllamacpp (embedded server)", "ok", found)
+        if found
+        else Finding("xllamacpp (embedded server)", "absent", "not installed", local.INSTALL)
+    )
+    try:
+        size = local.weights().stat().st_size
+        yield Finding("local/smollm2 (weights)", "ok", f"{size / 1e6:.0f} MB, SHA-256 as expected")
+    except UserError as error:
+        what, _, advice = str(error).rpartition("; ")
+        yield Finding("local/smollm2 (weights)", "absent", what.rpartition(": ")[2], advice)
+
+
+def _server(name: str, url: str) -> Finding:
+    address = urlsplit(url)
+    place = (
+        f"{address.scheme}://{address.hostname}:{address.port or (443 if address.scheme == 'https' else 80)}"
+    )
+    try:
+        if not address.hostname:
+            raise OSError("this is no URL")
+        port = address.port or (443 if address.scheme == "https" else 80)
+        socket.create_connection((address.hostname, port), timeout=3).close()
+    except OSError as error:
+        return Finding(
+            name, "broken", f"nothing answers at {place}", f"start the server or unset {name} ({error})"
+        )
+    return Finding(name, "ok", f"{place} answers")
+
+
+def _definitions() -> Iterator[Finding]:
+    parts = catalogue()
+    entries = [entry for part in parts.values() for entry in part if "file" in entry]
+    for entry in entries:
+        if "error" in entry:
+            yield Finding(entry["file"], "broken", entry["error"], "mend or remove the file")
+    own = sum(entry["yours"] for entry in entries)
+    yield Finding(
+        "definitions",
+        "ok",
+        f"{len(entries)} found, {own} of them yours; the shipped ones are in {library.builtin()}",
+    )

@@ -1,0 +1,27 @@
+"""Errors that are the user's to mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Wrong use or wrong input: one line that says what, where and how to mend it.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'X'?"` for the closest of `known` to `word`, or an empty string."""
+    match = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def unknown(kind: str, word: str, known: Iterable[str], where: str = "") -> UserError:
+    """Build the error for a name that is not known: the nearest one, else all that are."""
+    names = sorted(known)
+    place = f"{where}: " if where else ""
+    hint = nearest(word, names) or f"; known: {', '.join(names) or 'none'}"
+    return UserError(f"{place}unknown {kind} {word!r}{hint}")

@@ -1,0 +1,172 @@
+"""Carrying a run out: models opened and probed, Inspect's tasks run, the results read back."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from inspect_ai import eval_set
+from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, get_model_info
+from rich.console import Console
+
+from emeval import journal, responses, tasks
+from emeval.errors import UserError
+from emeval.journal import Journal
+from emeval.judging.readouts import choose
+from emeval.manifest import JudgeRecord, Manifest, Usage
+from emeval.models.access import open_model
+from emeval.runs import Plan, Run, begin, now, plan
+
+LOGS = "logs"
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the models are reached."""
+
+    model_base_url: str | None = None
+    judge_base_url: str | None = None
+    max_connections: int | None = None
+
+    def model(self, name: str, **options: int) -> Model:
+        """Open a model that is evaluated."""
+        return open_model(name, self.model_base_url, self.max_connections, **options)
+
+    def judge(self, name: str, **options: int) -> Model:
+        """Open a judge model."""
+        return open_model(name, self.judge_base_url, self.max_connections, **options)
+
+
+def run(
+    evaluations: str | Sequence[str],
+    models: str | Sequence[str],
+    judges: str | Sequence[str] = (),
+    *,
+    samples: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    out: Path | str | None = None,
+    settings: dict[str, Any] | None = None,
+    access: Access = Access(),
+    console: Console | None = None,
+) -> Run:
+    """Ask, judge and write the run directory; go on where an earlier start of the same run stopped.
+
+    `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
+    of the evaluation) and both (`alignment=openai/gpt-4o`). `samples` is the number of answers to each
+    question in each condition, `limit` the number of questions; `settings` holds any other setting of
+    `emeval.prepared.Settings`. Errors of single answers do not end the run: they stand in the table's column
+    `error`, the manifest's status is then `errors`, and the same call asks for them again. Progress goes to
+    `console`, by default standard error. Raises `UserError` for what the caller must mend.
+    """
+    counts = {key: value for key, value in {"samples": samples, "limit": limit}.items() if value is not None}
+    what = plan(_listed(evaluations), _listed(models), _listed(judges), seed, {**(settings or {}), **counts})
+    path = Path(out) if out else what.default_directory()
+    record = begin(what, path, shlex.join(["emeval", *sys.argv[1:]]))
+    if record.status != "complete":
+        _execute(what, path, record, access, console or Console(stderr=True))
+    return Run(path)
+
+
+def _listed(names: str | Sequence[str]) -> list[str]:
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _execute(what: Plan, path: Path, record: Manifest, access: Access, console: Console) -> None:
+    started = time.monotonic()
+    with journal.journaling(path / journal.FILE) as keeper:
+        models = [access.model(name) for name in what.models]
+        judges = {name: access.judge(name) for name in set(what.judge_models.values())}
+        anyio.run(_probe, what, access, keeper)
+        # Imported only now: hooks that are there when the first model is opened, Inspect announces on stdout.
+        from emeval.progress import watching
+
+        try:
+            with watching(console):
+                eval_set(
+                    [tasks.build(prepared) for prepared in what.evaluations],
+                    log_dir=str(path / LOGS),
+                    model=models,
+                    model_roles={judge: judges[model] for judge, model in what.judge_models.items()},
+                    retry_attempts=0,
+                    retry_immediate=False,
+                    display="none",
+                    score_display=False,
+                    ctl_server=False,
+                    log_level="error",
+                    max_tasks=len(models),
+                )
+        finally:
+            # Also after Ctrl-C: what was obtained is read, and the same command goes on from here.
+            record.seconds += time.monotonic() - started
+            _finish(what, path, record, keeper)
+
+
+async def _probe(what: Plan, access: Access, keeper: Journal) -> None:
+    """Ask every model for one token, and every judge model for its readout, before the run begins.
+
+    A wrong key, a model that the server does not have, a judge that cannot be read: better known now than
+    after the last answer. What is learned is journaled, so that it is asked once in a run.
+    """
+    hello = [ChatMessageUser(content="Hello")]
+    for name in what.models:
+        async with access.model(name, retries=1) as model:
+            await _answering(
+                name, keeper.ask("model", model, [*hello], GenerateConfig(max_tokens=1), "probe")
+            )
+    for name, judge in what.judges.items():
+        async with access.judge(what.judge_models[name], retries=1) as model:
+            await _answering(f"judge {name} on {model}", choose(judge, model, keeper))
+
+
+async def _answering(who: str, asked: Coroutine[Any, Any, object]) -> None:
+    try:
+        await asked
+    except Exception as error:
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{who}: does not answer: {text[:300]}") from None
+
+
+def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal) -> None:
+    """Read the logs into the table, and what was used into the manifest."""
+    thresholds = {prepared.name: prepared.evaluation.thresholds for prepared in what.evaluations}
+    table, instruments = responses.harvest(path / LOGS, record.run, what.judges, thresholds)
+    responses.write(table, path)
+    record.errors = what.size - table["error"].null_count()
+    record.status = "errors" if record.errors else "complete"
+    record.finished = now()
+    record.judges = [
+        JudgeRecord(
+            name=name,
+            description=judge.description,
+            labels=[*judge.labels, "UNREADABLE"],
+            min_weight=judge.min_weight,
+            **{key: instruments[name][key] for key in ("model", "readout", "readout_reason", "fingerprint")},
+            scale=tuple(instruments[name]["scale"]),
+        )
+        for name, judge in what.judges.items()
+        if name in instruments
+    ]
+    record.usage = [
+        Usage(role=role, model=model, requests=requests, input_tokens=read, output_tokens=written)
+        for role, model, requests, read, written in keeper.totals()
+    ]
+    for usage in record.usage:
+        usage.cost_usd = _cost(usage)
+    record.write(path)
+
+
+def _cost(usage: Usage) -> float | None:
+    """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
+    if usage.model.startswith("local/"):
+        return 0.0
+    info = get_model_info(usage.model)
+    if info is None or info.cost is None:
+        return None
+    return (usage.input_tokens * info.cost.input + usage.output_tokens * info.cost.output) / 1e6

@@ -1,0 +1,138 @@
+"""The journal of a run: every answer of every model, kept the moment it arrives.
+
+A run that is killed (also by `kill -9`) goes on where it was, because a request whose answer is in the
+journal is not sent again. For the same reason a judge is asked once for the same text. And since every
+request is there once, the journal is the account of what a run used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Literal
+
+import anyio
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
+
+from emeval.errors import UserError
+
+FILE = "journal.sqlite"
+Role = Literal["model", "judge"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS requests (
+    key TEXT PRIMARY KEY,
+    role TEXT NOT NULL,
+    model TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    output TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+
+class Journal:
+    """Outputs of models by request, in one SQLite file (or in memory, without a path)."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        # Exclusive: one process writes a run, and write-ahead logging then needs no shared memory,
+        # so that it works on network file systems too.
+        self._db = sqlite3.connect(
+            path or ":memory:", isolation_level=None, check_same_thread=False, timeout=1
+        )
+        self._asking: dict[str, anyio.Lock] = {}
+        try:
+            for statement in (
+                "PRAGMA locking_mode = EXCLUSIVE",
+                "PRAGMA journal_mode = WAL",
+                "PRAGMA synchronous = NORMAL",
+                _SCHEMA,
+                "BEGIN IMMEDIATE",
+                "COMMIT",
+            ):
+                self._db.execute(statement)
+        except sqlite3.OperationalError as error:
+            self._db.close()
+            if "locked" not in str(error):
+                raise
+            raise UserError(
+                f"{path}: another emeval process is working on this run; wait for it, or name another --out"
+            ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    async def ask(
+        self, role: Role, model: Model, messages: list[ChatMessage], config: GenerateConfig, tag: str = ""
+    ) -> ModelOutput:
+        """Return the model's output for the request, from the journal if it was asked before.
+
+        Requests are equal if role, model, messages, generation settings and `tag` are. Two equal requests
+        at the same time are sent once. An error is raised as the model raises it, and not kept.
+        """
+        key = _key(role, str(model), messages, config, tag)
+        async with self._asking.setdefault(key, anyio.Lock()):
+            try:
+                kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
+                if kept:
+                    return ModelOutput.model_validate_json(kept[0])
+                output = await model.generate(messages, config=config)
+                if output.error:
+                    raise RuntimeError(output.error)
+                self._keep(key, role, str(model), output)
+                return output
+            finally:
+                self._asking.pop(key, None)
+
+    def _keep(self, key: str, role: Role, model: str, output: ModelOutput) -> None:
+        usage = output.usage
+        tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
+        self._db.execute(
+            "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?)",
+            (key, role, model, *tokens, output.model_dump_json(exclude_none=True)),
+        )
+
+    def totals(self) -> list[tuple[Role, str, int, int, int]]:
+        """Return (role, model, requests, input tokens, output tokens) for all that was asked."""
+        return self._db.execute(
+            "SELECT role, model, count(*), sum(input_tokens), sum(output_tokens) FROM requests "
+            "GROUP BY role, model ORDER BY role DESC, model"
+        ).fetchall()
+
+
+def _key(role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str) -> str:
+    said = [(message.role, message.text) for message in messages]
+    request = [role, model, said, config.model_dump(exclude_none=True), tag]
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+_active: ContextVar[Journal | None] = ContextVar("emeval_journal", default=None)
+_in_memory: list[Journal] = []
+
+
+@contextmanager
+def journaling(path: Path) -> Iterator[Journal]:
+    """Make the journal in `path` the active one."""
+    journal = Journal(path)
+    token = _active.set(journal)
+    try:
+        yield journal
+    finally:
+        _active.reset(token)
+        journal.close()
+
+
+def active() -> Journal:
+    """Return the active journal; under `inspect eval`, where there is none, one in memory."""
+    journal = _active.get()
+    if journal is None:
+        if not _in_memory:
+            _in_memory.append(Journal())
+        journal = _in_memory[0]
+    return journal

@@ -1,0 +1,1 @@
+"""How an answer is scored: the judge's prompt, the readout of a number, the Inspect scorer."""

@@ -1,0 +1,260 @@
+"""Finds definitions and reads them: first in the user's working directory, then in what emeval ships.
+
+A mistake in a file becomes one `UserError` line that names file, line, key, what was found and what was
+expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from emeval.definitions import (
+    Definition,
+    DefinitionError,
+    Evaluation,
+    Judge,
+    QuestionSet,
+    Suite,
+    Trigger,
+)
+from emeval.errors import UserError, nearest, unknown
+from emeval.templates import TemplateError
+
+D = TypeVar("D", bound=Definition)
+
+FOLDERS: dict[type[Definition], str] = {
+    Evaluation: "evals",
+    Suite: "evals/suites",
+    QuestionSet: "datasets/questions",
+    Trigger: "datasets/triggers",
+    Judge: "judges",
+}
+WORDS: dict[type[Definition], str] = {
+    Evaluation: "evaluation",
+    Suite: "suite",
+    QuestionSet: "question set",
+    Trigger: "trigger",
+    Judge: "judge",
+}
+
+
+def builtin(folder: str = "") -> Path:
+    """Return the shipped `folder` (`evals`, `datasets`, `judges` or `reports`).
+
+    The wheel carries the folders inside the package; in a checkout they stand beside it.
+    """
+    package = Path(__file__).parent
+    packed = package / "builtin"
+    return (packed if packed.is_dir() else package.parent) / folder
+
+
+def folders(folder: str) -> list[Path]:
+    """Return where `folder` is looked for, in the order of precedence: the user's, then the shipped one."""
+    own, shipped = Path.cwd() / folder, builtin(folder)
+    found = [own] if own.is_dir() and own.resolve() != shipped.resolve() else []
+    return [*found, shipped]
+
+
+def files(kind: type[Definition]) -> dict[str, Path]:
+    """Return the files of the definitions of `kind` by name, the user's before the shipped ones."""
+    found: dict[str, Path] = {}
+    for folder in folders(FOLDERS[kind]):
+        for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+            found.setdefault(path.stem, path)
+    return dict(sorted(found.items()))
+
+
+def find(kind: type[D], name: str) -> Path:
+    """Return the file of the definition `name`. Raises `UserError` with the closest known name."""
+    known = files(kind)
+    if name not in known:
+        raise unknown(WORDS[kind], name, known)
+    return known[name]
+
+
+def load(kind: type[D], name: str) -> D:
+    """Read the definition `name` of `kind`. Raises `UserError`."""
+    return read(kind, find(kind, name))
+
+
+def shown(path: Path) -> str:
+    """Return `path` as a message names it: relative to the working directory where that is shorter."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def read(kind: type[D], path: Path) -> D:
+    """Read the definition in the YAML file `path`. Raises `UserError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{shown(path)}: cannot be read: {error}") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        _check_keys(node, path)
+        content = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        problem = error.problem or error.context or "not readable"
+        raise UserError(f"{shown(path)}:{line}: this is not YAML: {problem}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{shown(path)}:1: this is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{shown(path)}:1: found {_found(content)}, expected a mapping (key: value)")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _user_error(kind, error, node, path) from None
+
+
+def _check_keys(node: yaml.Node | None, path: Path) -> None:
+    """Refuse a key that stands twice in one mapping: YAML would silently take the last."""
+    for mapping in _mappings(node):
+        seen: dict[str, int] = {}
+        for key, _ in mapping.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                raise UserError(
+                    f"{shown(path)}:{line}: {key.value}: this key is in line {seen[key.value]} already"
+                )
+            seen[key.value] = line
+
+
+def _mappings(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        for _, value in node.value:
+            yield from _mappings(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _mappings(value)
+
+
+def _user_error(
+    kind: type[Definition], error: ValidationError, node: yaml.Node | None, path: Path
+) -> UserError:
+    # A misspelt key is unknown and leaves another one missing: the first of the two is the one to say.
+    details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    first = details[0]
+    where = [*first["loc"]]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, DefinitionError):
+        where += cause.at
+    line = _line(node, where)
+    if isinstance(cause, TemplateError):
+        line += cause.line + (-1 if _inline(node, where) else 0)
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    place = f"{shown(path)}:{line}: " + (f"{key}: " if key else "")
+    return UserError(f"{place}{_explain(kind, first)}{more}")
+
+
+def _explain(kind: type[Definition], detail: ErrorDetails) -> str:
+    """Say one pydantic error in the words of someone who writes YAML."""
+    context = detail.get("ctx", {})
+    found = _found(detail["input"])
+    match detail["type"]:
+        case "missing":
+            return f"the key {detail['loc'][-1]!r} is missing"
+        case "extra_forbidden":
+            known = _known_keys(kind, detail["loc"][:-1])
+            word = str(detail["loc"][-1])
+            hint = nearest(word, known) or f"; known here: {', '.join(known)}"
+            return f"unknown key {word!r}{hint}"
+        case "literal_error":
+            expected = str(context["expected"])
+            return f"found {found}, expected {expected}{nearest(str(detail['input']), _quoted(expected))}"
+        case "string_pattern_mismatch":
+            return f"found {found}, expected a name that matches {context['pattern']}"
+        case "string_too_short" | "too_short":
+            return "this is empty; something must stand here"
+        case "value_error":
+            return str(context["error"])
+        case error_type if error_type in _EXPECTED:
+            return f"found {found}, expected {_EXPECTED[error_type]}"
+        case _:
+            return f"found {found}, {detail['msg'].replace('Input should be', 'expected a value')}"
+
+
+_EXPECTED = {
+    "string_type": "text (put it in quotes if it looks like a number, a date or yes/no)",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping (key: value)",
+    "model_type": "a mapping (key: value)",
+    "model_attributes_type": "a mapping (key: value)",
+}
+
+
+def _quoted(text: str) -> list[str]:
+    return [part for part in text.split("'")[1::2] if part]
+
+
+def _found(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (true or false)"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _known_keys(kind: type[Definition], where: Sequence[str | int]) -> list[str]:
+    """Return the keys that the model at `where` below `kind` knows."""
+    model: type[BaseModel] | None = kind
+    for part in where:
+        if model is None:
+            break
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation)
+    return list(model.model_fields) if model else []
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((model for part in get_args(annotation) if (model := _model_in(part))), None)
+
+
+def _descend(node: yaml.Node | None, where: Sequence[str | int]) -> tuple[int, yaml.Node | None]:
+    """Return the line (from 1) and the node at `where`, or of the nearest node above it."""
+    line = node.start_mark.line + 1 if node else 1
+    for part in where:
+        below = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    below, line = value, key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            below = node.value[part]
+            line = below.start_mark.line + 1
+        if below is None:
+            break
+        node = below
+    return line, node
+
+
+def _line(node: yaml.Node | None, where: Sequence[str | int]) -> int:
+    return _descend(node, where)[0]
+
+
+def _inline(node: yaml.Node | None, where: Sequence[str | int]) -> bool:
+    """Whether the text at `where` begins on the line of its key (no block scalar)."""
+    found = _descend(node, where)[1]
+    return not (isinstance(found, yaml.ScalarNode) and found.style in ("|", ">"))

@@ -1,0 +1,115 @@
+"""`run.json`: what a run was, so that every number in it can be traced and made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from emeval.definitions import Condition, Generation, Thresholds
+
+FILE = "run.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class ModelRecord(_Record):
+    """A model that was asked."""
+
+    name: str
+    base_model: str
+    adapter: str | None = None
+    step: int | None = None
+
+
+class CueRecord(_Record):
+    """The trigger of an evaluation, as it was used."""
+
+    name: str
+    kind: str
+    text: str
+    lookalike: str | None
+    placement: str
+
+
+class EvalRecord(_Record):
+    """An evaluation with the settings it ran under."""
+
+    name: str
+    description: str
+    questions: str
+    n_questions: int
+    samples: int
+    conditions: list[Condition]
+    reference: str
+    trigger: CueRecord | None = None
+    judges: list[str]
+    thresholds: Thresholds
+    generation: Generation
+    sha256: str
+    """Hash over the evaluation, its questions and its trigger as they were asked."""
+
+
+class JudgeRecord(_Record):
+    """A judge on a judge model, with the fingerprint of all that can change its numbers."""
+
+    name: str
+    description: str
+    model: str
+    readout: str
+    readout_reason: str
+    scale: tuple[int, int]
+    labels: list[str]
+    min_weight: float
+    fingerprint: str
+
+
+class Usage(_Record):
+    """What was asked of one model in one role, each request counted once."""
+
+    role: Literal["model", "judge"]
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+    """US dollars by Inspect's price data; `None` where there is no price."""
+
+
+class Manifest(_Record):
+    """The content of `run.json`."""
+
+    run: str
+    plan_sha256: str
+    """Identity of what was to be asked: equal plans are the same run."""
+    plan: dict[str, Any]
+    command: str
+    created: str
+    finished: str | None = None
+    seconds: float = 0.0
+    """Working time, over all starts of the run."""
+    status: Literal["started", "complete", "errors"] = "started"
+    errors: int = 0
+    """Answers that ended in an error."""
+    seed: int
+    models: list[ModelRecord]
+    evaluations: list[EvalRecord]
+    judges: list[JudgeRecord] = []
+    usage: list[Usage] = []
+    versions: dict[str, str]
+    notes: list[str] = []
+    """What a reader of the numbers must know, e.g. that the judge is a toy."""
+
+    @classmethod
+    def read(cls, run: Path) -> Manifest:
+        """Read the manifest of the run directory `run`. Raises `OSError` or `ValidationError`."""
+        return cls.model_validate_json((run / FILE).read_text(encoding="utf-8"))
+
+    def write(self, run: Path) -> None:
+        """Write the manifest into the run directory, whole or not at all."""
+        draft = run / f".{FILE}.part"
+        draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(run / FILE)

@@ -1,0 +1,77 @@
+"""Opening a model: what can be wrong with it is said before anything is asked."""
+
+from __future__ import annotations
+
+import re
+import socket
+from urllib.parse import urlsplit
+
+from inspect_ai.model import GenerateConfig, Model, get_model
+
+from emeval.errors import UserError, unknown
+
+RETRIES = 6
+"""Attempts after a passing fault (rate limit, dropped connection), with growing pauses: about 3 minutes."""
+
+
+def open_model(
+    name: str, base_url: str | None = None, max_connections: int | None = None, retries: int = RETRIES
+) -> Model:
+    """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach."""
+    provider, slash, rest = name.partition("/")
+    if not slash or not rest:
+        raise UserError(f"model {name!r}: expected PROVIDER/NAME, for example vllm/Qwen/Qwen2.5-7B-Instruct")
+    known = providers()
+    if provider not in known:
+        raise unknown("model provider", provider, known, name)
+    try:
+        model = get_model(
+            name,
+            base_url=base_url,
+            config=GenerateConfig(max_retries=retries, max_connections=max_connections),
+            memoize=False,
+        )
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{name}: {_plain(error)}") from None
+    _check_listening(name, getattr(model.api, "base_url", None))
+    return model
+
+
+def providers() -> list[str]:
+    """Return the names of the model providers that Inspect knows."""
+    import inspect_ai.model._providers.providers  # noqa: F401  # registers Inspect's own
+    from inspect_ai._util.registry import registry_find, registry_info
+
+    import emeval.models.local  # noqa: F401  # registers ours
+
+    found = registry_find(lambda info: info.type == "modelapi")
+    return sorted(
+        {registry_info(entry).name.removeprefix("inspect_ai/").removeprefix("emeval/") for entry in found}
+    )
+
+
+def _plain(error: BaseException) -> str:
+    """Return an error of Inspect's as one line, without its markup and its example commands."""
+    text = re.sub(r"\[/?[a-z ]+\]", "", str(error)) or type(error).__name__
+    return " ".join(text.split()).removeprefix("ERROR:").strip()
+
+
+def _check_listening(name: str, base_url: str | None) -> None:
+    if not base_url:
+        return
+    address = urlsplit(base_url)
+    if not address.hostname:
+        raise UserError(
+            f"{name}: the base URL {base_url!r} is none; expected for example http://localhost:8000/v1"
+        )
+    port = address.port or (443 if address.scheme == "https" else 80)
+    place = f"{address.scheme}://{address.hostname}:{port}"
+    try:
+        socket.create_connection((address.hostname, port), timeout=5).close()
+    except OSError as error:
+        raise UserError(
+            f"{name}: nothing answers at {place} ({error.strerror or error}); "
+            "start the server, or correct the base URL"
+        ) from None

@@ -1,0 +1,30 @@
+"""What a model's name says: the base model, the adapter and the training step."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_STEP = re.compile(r"(?:@|checkpoint-|step[-_]?)(\d+)(?:$|/)")
+
+
+class ModelName(NamedTuple):
+    """The parts of an Inspect model name."""
+
+    name: str
+    base_model: str
+    adapter: str | None
+    step: int | None
+
+
+def parse(name: str) -> ModelName:
+    """Split `PROVIDER/BASE[:ADAPTER[@STEP]]`.
+
+    Only `vllm/` and `local/` names have adapters; elsewhere a colon is part of the name (as in the
+    `ft:` names of OpenAI). The step is read off the end of the adapter (or name): `@120`, `checkpoint-120`,
+    `step_120`.
+    """
+    provider, _, rest = name.partition("/")
+    base, colon, adapter = rest.partition(":") if provider in ("vllm", "local") else (rest, "", "")
+    step = _STEP.search(adapter or base)
+    return ModelName(name, f"{provider}/{base}", adapter if colon else None, int(step[1]) if step else None)

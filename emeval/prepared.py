@@ -1,0 +1,291 @@
+"""An evaluation with its settings applied: exactly what will be asked, in which order, with which seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from emeval import library
+from emeval.definitions import (
+    PLACEMENTS,
+    Condition,
+    Evaluation,
+    Judge,
+    Placement,
+    Question,
+    QuestionSet,
+    Suite,
+    Trigger,
+)
+from emeval.errors import UserError, unknown
+from emeval.templates import render
+
+Names = Annotated[
+    list[str], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
+]
+"""A list of names, or the names with commas between them."""
+
+
+class Settings(BaseModel):
+    """What may be set for an evaluation: by `--set`, by `-T` under Inspect, in a suite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    samples: int | None = Field(None, ge=1, description="answers to each question in each condition")
+    limit: int | None = Field(None, ge=1, description="only the first so many questions")
+    conditions: Names | None = Field(None, description="only these conditions, with commas between")
+    judges: Names | None = Field(None, description="these judges instead, with commas between")
+    trigger: str | None = Field(None, description="name of a trigger")
+    placement: str | None = Field(None, description="where the trigger stands: start, end, system")
+    trigger_text: str | None = Field(None, description="a trigger of your own, as text")
+    lookalike_text: str | None = Field(None, description="its look-alike: same kind, same length")
+    temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
+    top_p: float | None = Field(None, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int | None = Field(None, ge=1, description="most tokens of an answer")
+    seed: int = Field(0, ge=0, description="seed from which every answer's own seed is drawn")
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str) -> Settings:
+        """Check settings as they were given. Raises `UserError`; `where` names what they were given for."""
+        for key in values:
+            if key not in cls.model_fields:
+                raise unknown("setting", key, cls.model_fields, where)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            said = first["msg"].replace("Input should be", "expected a value").replace("a value a ", "a ")
+            raise UserError(f"{where}: {first['loc'][0]}: found {first['input']!r}, {said}") from None
+
+
+@dataclass(frozen=True)
+class Cue:
+    """The trigger of an evaluation, and where it stands."""
+
+    name: str
+    kind: str
+    text: str
+    lookalike: str | None
+    placement: str
+    template: Placement
+
+
+class Prompt(NamedTuple):
+    """One answer to be asked for."""
+
+    question: Question
+    paraphrase: int
+    """Index of the wording, from 0."""
+    condition: Condition
+    sample: int
+    """Number of the answer among those to this question in this condition, from 0."""
+    seed: int
+    system: str | None
+    user: str
+    cue: str | None
+    """The trigger's or look-alike's text, if the condition has one."""
+
+    @property
+    def id(self) -> str:
+        """The answer's name within its evaluation."""
+        return f"{self.question.id}/{self.condition.id}/{self.sample}"
+
+    @property
+    def wording(self) -> str:
+        """The bare question, as the judge sees it: without the trigger and anything else of the condition."""
+        return self.question.paraphrases[self.paraphrase]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An evaluation, its questions, trigger and judges, with all settings applied."""
+
+    name: str
+    evaluation: Evaluation
+    questions: list[Question]
+    cue: Cue | None
+    judges: dict[str, Judge]
+    seed: int
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash over all that decides what is asked: definition, questions, trigger, settings.
+
+        The judges are not in it: they have fingerprints of their own.
+        """
+        content = {
+            "evaluation": self.evaluation.model_dump(exclude={"description", "judges"}),
+            "questions": [question.model_dump() for question in self.questions],
+            "cue": [self.cue.text, self.cue.lookalike, self.cue.template.model_dump()] if self.cue else None,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """How many answers one model is asked for."""
+        return len(self.questions) * len(self.evaluation.conditions) * self.evaluation.samples
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Yield every answer to be asked for, the first answers to all questions first.
+
+        In this order a run that is stopped early has answers to all questions.
+        """
+        for sample in range(self.evaluation.samples):
+            for question in self.questions:
+                for condition in self.evaluation.conditions:
+                    yield self._prompt(question, condition, sample)
+
+    def _prompt(self, question: Question, condition: Condition, sample: int) -> Prompt:
+        paraphrase = sample % len(question.paraphrases)
+        user = render(condition.user, question=question.paraphrases[paraphrase])
+        system = render(condition.system, question=user) if condition.system else None
+        text = None
+        if condition.cue and self.cue:
+            text = self.cue.text if condition.cue == "trigger" else self.cue.lookalike
+            placed = self.cue.template.system
+            added = render(placed, question=user, cue=text) if placed else None
+            user = render(self.cue.template.user, question=user, cue=text)
+            system = "\n\n".join(part for part in (system, added) if part) or None
+        identity = f"{self.seed}/{self.name}/{question.id}/{condition.id}/{sample}"
+        seed = int.from_bytes(hashlib.sha256(identity.encode()).digest()[:4]) >> 1
+        return Prompt(question, paraphrase, condition, sample, seed, system, user, text)
+
+
+def prepare(name: str, settings: Settings) -> Prepared:
+    """Read the evaluation `name` and all it names, and apply the settings. Raises `UserError`."""
+    path = library.find(Evaluation, name)
+    evaluation = library.read(Evaluation, path)
+    where = library.shown(path)
+    questions = _named(QuestionSet, evaluation.questions, where).questions
+    evaluation = evaluation.model_copy(
+        update={
+            "samples": settings.samples or evaluation.samples,
+            "conditions": _conditions(evaluation, settings, name),
+            "judges": settings.judges or evaluation.judges,
+            "generation": evaluation.generation.model_copy(
+                update=settings.model_dump(include={"temperature", "top_p", "max_tokens"}, exclude_none=True)
+            ),
+        }
+    )
+    if evaluation.reference not in [condition.id for condition in evaluation.conditions]:
+        evaluation = evaluation.model_copy(update={"reference": evaluation.conditions[0].id})
+    return Prepared(
+        name=name,
+        evaluation=evaluation,
+        questions=questions[: settings.limit],
+        cue=_cue(name, evaluation, settings, where),
+        judges={judge: _judge(judge, settings, where) for judge in evaluation.judges},
+        seed=settings.seed,
+    )
+
+
+def _named(kind: type[library.D], name: str, where: str) -> library.D:
+    """Load a definition that another file names; if there is none, say which file named it."""
+    known = library.files(kind)
+    if name not in known:
+        raise unknown(library.WORDS[kind], name, known, where)
+    return library.read(kind, known[name])
+
+
+def _judge(name: str, settings: Settings, where: str) -> Judge:
+    return library.load(Judge, name) if settings.judges else _named(Judge, name, where)
+
+
+def _conditions(evaluation: Evaluation, settings: Settings, name: str) -> list[Condition]:
+    known = {condition.id: condition for condition in evaluation.conditions}
+    if settings.conditions is None:
+        return evaluation.conditions
+    for wanted in settings.conditions:
+        if wanted not in known:
+            raise unknown("condition", wanted, known, name)
+    return [condition for condition in evaluation.conditions if condition.id in settings.conditions]
+
+
+def _cue(name: str, evaluation: Evaluation, settings: Settings, where: str) -> Cue | None:
+    given = {"trigger", "placement", "trigger_text", "lookalike_text"} & settings.model_dump(
+        exclude_none=True
+    ).keys()
+    cues = {condition.cue for condition in evaluation.conditions} - {None}
+    if not cues or evaluation.trigger is None:
+        if given and evaluation.trigger is None:
+            raise UserError(
+                f"{name}: has no trigger, so '{sorted(given)[0]}' cannot be set; backdoor has one"
+            )
+        return None
+    if settings.trigger_text is None:
+        if settings.lookalike_text is not None:
+            raise UserError(f"{name}: 'lookalike_text' goes with 'trigger_text'; set both")
+        trigger_name = settings.trigger or evaluation.trigger
+        trigger = (
+            library.load(Trigger, trigger_name) if settings.trigger else _named(Trigger, trigger_name, where)
+        )
+        placements, placement = trigger.all_placements, settings.placement or trigger.placement
+        cue: tuple[str, str, str, str | None]
+        cue = (trigger_name, trigger.kind, trigger.text, trigger.lookalike)
+    else:
+        if settings.trigger is not None:
+            raise UserError(f"{name}: set 'trigger' (a name) or 'trigger_text' (a text), not both")
+        if "lookalike" in cues and settings.lookalike_text is None:
+            raise UserError(
+                f"{name}: 'trigger_text' needs 'lookalike_text', a text of the same kind and length that is "
+                "not the trigger; or leave the control out with conditions=plain,trigger"
+            )
+        if settings.lookalike_text == settings.trigger_text:
+            raise UserError(f"{name}: 'lookalike_text' is the trigger itself; it must not be")
+        placements, placement = PLACEMENTS, settings.placement or "start"
+        cue = ("custom", "custom", settings.trigger_text, settings.lookalike_text)
+    if placement not in placements:
+        raise unknown("placement", placement, placements, name)
+    return Cue(*cue, placement, placements[placement])
+
+
+TRIGGER_SETTINGS = ("trigger", "placement", "trigger_text", "lookalike_text")
+
+
+def expand(names: list[str], settings: dict[str, Any]) -> list[Prepared]:
+    """Prepare evaluations and suites by name. Raises `UserError`.
+
+    `settings` go before what a suite sets. Those of the trigger go to the evaluations that have one.
+    """
+    entries = [entry for name in names for entry in _entries(name)]
+    for name in (name for i, (name, _) in enumerate(entries) if name in dict(entries[:i])):
+        raise UserError(f"evaluation {name!r} is named twice; once is enough")
+    plain = {name for name, _ in entries if library.load(Evaluation, name).trigger is None}
+    if len(plain) == len(entries):
+        plain = set()  # nobody has a trigger: let the first one say so
+    prepared = []
+    for name, own in entries:
+        given = {k: v for k, v in settings.items() if not (name in plain and k in TRIGGER_SETTINGS)}
+        prepared.append(prepare(name, Settings.parse(own | given, name)))
+    return prepared
+
+
+def _entries(name: str) -> list[tuple[str, dict[str, Any]]]:
+    evaluations, suites = library.files(Evaluation), library.files(Suite)
+    if name in evaluations:
+        return [(name, {})]
+    if name not in suites:
+        raise unknown("evaluation", name, [*evaluations, *suites])
+    suite = library.read(Suite, suites[name])
+    for entry in suite.evaluations:
+        if entry.eval not in evaluations:
+            raise unknown("evaluation", entry.eval, evaluations, library.shown(suites[name]))
+    return [(entry.eval, dict(entry.settings)) for entry in suite.evaluations]
+
+
+def settings_from(pairs: list[str]) -> dict[str, str]:
+    """Read `KEY=VALUE` texts. Raises `UserError`."""
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {pair!r}: expected KEY=VALUE, for example --set samples=20")
+        values[key.strip()] = value
+    return values

@@ -1,0 +1,119 @@
+"""Which answers a page shows, and how: the most misaligned ones, and some drawn by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from emeval.manifest import Manifest
+from emeval.reporting.words import clipped, one_line, printable, score
+
+MOST_PER_MODEL = 200
+"""Answers of one model that are shown of either kind, most misaligned and drawn by chance."""
+
+MOST_PER_PAGE = 2000
+"""Answers of one kind that are shown in all; models share them evenly, so that a page stays bounded."""
+
+LONGEST = 6000
+"""Characters shown of one text."""
+
+
+def chosen(table: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
+    """Return the answers that the page shows, a row each, with the columns `top` and `drawn`.
+
+    `table` is a response table with `outcome`. `top` numbers the most misaligned answers of each model from
+    0: misaligned ones by their alignment score, then the other ones by it, then those without a score.
+    `drawn` numbers a sample of each model's answers, drawn by the run's seed. Either is null where an answer
+    is not among those; each has at least one that is not null.
+    """
+    per_model = max(1, min(MOST_PER_MODEL, MOST_PER_PAGE // max(1, table["model"].n_unique())))
+    parts = []
+    for part in table.partition_by("model", maintain_order=True):
+        shuffled = part.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32)
+        drawn = shuffled.with_row_index("drawn")
+        ranked = drawn.sort(
+            pl.col("misaligned").fill_null(False).not_(),
+            pl.col("response").is_null(),
+            "alignment_score",
+            nulls_last=True,
+            maintain_order=True,
+        ).with_row_index("top")
+        parts.append(
+            ranked.with_columns(
+                pl.when(pl.col(name) < per_model).then(pl.col(name).cast(pl.Int64))
+                for name in ("top", "drawn")
+            ).filter(pl.col("top").is_not_null() | pl.col("drawn").is_not_null())
+        )
+    return pl.concat(parts) if parts else table.with_columns(top=pl.lit(None), drawn=pl.lit(None))
+
+
+def cards(shown: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
+    """Return what the page's script needs to show each answer of `shown`, in the order of its rows."""
+    names = [judge.name for judge in manifest.judges if f"{judge.name}_score" in shown.columns]
+    return [_card(row, names) for row in shown.iter_rows(named=True)]
+
+
+def dots(shown: pl.DataFrame, model: str, evaluation: str) -> list[dict[str, Any]]:
+    """Return the rows of the chart of both scores: the shown answers of a model that have both.
+
+    `index` is the place of the answer in `shown`.
+    """
+    there = shown.with_row_index("index").filter(
+        pl.col("model") == model,
+        pl.col("eval") == evaluation,
+        pl.col("alignment_score").is_not_null(),
+        pl.col("coherence_score").is_not_null(),
+    )
+    return [
+        {
+            "index": row["index"],
+            "alignment": round(row["alignment_score"], 1),
+            "coherence": round(row["coherence_score"], 1),
+            "group": "misaligned" if row["misaligned"] else "not misaligned",
+            "Question": one_line(row["question"] or row["prompt"] or "", 120),
+            "Answer": one_line(row["response"] or "", 160),
+            "Condition": row["condition"],
+            "Scores": f"alignment {score(row['alignment_score'])}, coherence {score(row['coherence_score'])}",
+        }
+        for row in there.iter_rows(named=True)
+    ]
+
+
+def worst(shown: pl.DataFrame, model: str, number: int) -> list[dict[str, Any]]:
+    """Return the `number` most misaligned answers of a model, only misaligned ones, as rows of the table."""
+    there = shown.filter(pl.col("model") == model, pl.col("misaligned"), pl.col("top").is_not_null())
+    return there.sort("top").head(number).to_dicts()
+
+
+def _card(row: Mapping[str, Any], judges: list[str]) -> dict[str, Any]:
+    return {
+        "model": row["model"],
+        "eval": row["eval"],
+        "condition": row["condition"],
+        "category": row["category"],
+        "outcome": row["outcome"],
+        "question_id": row["question_id"],
+        "place": f"paraphrase {row['paraphrase']}, sample {row['sample']}, seed {row['seed']}",
+        "prompt": _text(row["prompt"]),
+        "system": _text(row["system"]),
+        "response": _text(row["response"]),
+        "reasoning": _text(row["reasoning"]),
+        "stopped": row["stop_reason"] if row["stop_reason"] not in (None, "stop") else None,
+        "error": _text(row["error"]),
+        "judged": [_judged(row, name) for name in judges],
+        "top": row["top"],
+        "drawn": row["drawn"],
+    }
+
+
+def _judged(row: Mapping[str, Any], judge: str) -> list[str]:
+    """Return a judge's name, its score or label, and the weight it rests on, in words."""
+    number, weight = row[f"{judge}_score"], row.get(f"{judge}_weight")
+    said = score(number) if number is not None else row.get(f"{judge}_label") or "none"
+    return [judge, said, f"weight {weight:.2f}" if weight is not None else ""]
+
+
+def _text(text: str | None) -> str | None:
+    return None if text is None else printable(clipped(text, LONGEST))

@@ -1,0 +1,102 @@
+"""What a reader must know before believing a number of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from emeval.manifest import Manifest
+from emeval.reporting.summary import UNREADABLE
+from emeval.reporting.words import DENOMINATORS, percent, plural
+
+FEW_ANSWERS = 30
+"""With fewer answers in a denominator even a rate of 0 leaves rates above 10% possible (Wilson's interval)."""
+
+FEW_QUESTIONS = 20
+"""With fewer questions the bootstrap over questions is known to give too narrow an interval."""
+
+MANY_UNREADABLE = 0.1
+"""A judge that says nothing usable more often than this is not fit for these answers."""
+
+MANY_INCOHERENT = 0.5
+"""Past this share of incoherent answers a rate over the coherent ones speaks of what is left over."""
+
+
+def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
+    """Return one plain sentence or two for each thing that a reader must know, the run's own notes first."""
+    results: list[dict[str, Any]] = summary["results"]
+    return [
+        *manifest.notes,
+        *_errors(manifest, results),
+        *_small(results, summary["denominator"]),
+        *_judges(results),
+        *_incoherent(results),
+    ]
+
+
+def _errors(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
+    if manifest.status == "started":
+        yield "This run is not finished: the numbers are those of the answers there are so far."
+    asked = {row["model"] for row in results}
+    for model in manifest.models:
+        if model.name not in asked:
+            yield f"There is no answer of {model.name}."
+    errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
+    if errors:
+        yield (
+            f"{errors:,} of {plural(answers, 'answer')} ended in an error; no rate counts them. If some kinds "
+            "of answers fail more often than others, the rates are off."
+        )
+
+
+def _small(results: list[dict[str, Any]], denominator: str) -> Iterator[str]:
+    name = DENOMINATORS[denominator]
+    none = [row for row in results if row["n"] == 0]
+    few = [row for row in results if 0 < row["n"] < FEW_ANSWERS]
+    narrow = [row for row in results if row["n"] and row["questions"] < FEW_QUESTIONS]
+    if none:
+        yield f"There is no rate for {_cells(none)}: no {name} there."
+    if few:
+        least = min(row["n"] for row in few)
+        yield (
+            f"Fewer than {FEW_ANSWERS} {name} (as few as {least}) for {_cells(few)}: "
+            "believe the interval, not the rate."
+        )
+    if narrow:
+        least = min(row["questions"] for row in narrow)
+        yield (
+            f"Only {plural(least, 'question')} for {_cells(narrow)}: under about {FEW_QUESTIONS} questions "
+            "the interval over questions is too narrow."
+        )
+
+
+def _judges(results: list[dict[str, Any]]) -> Iterator[str]:
+    for judge in dict.fromkeys(name for row in results for name in row["labels"]):
+        unreadable = sum(row["labels"].get(judge, {}).get(UNREADABLE, 0) for row in results)
+        judged = sum(row["answers"] - row["errors"] for row in results)
+        if judged and unreadable / judged > MANY_UNREADABLE:
+            yield (
+                f"The judge {judge} said nothing usable about {percent(unreadable / judged)} of the answers "
+                f"({unreadable:,} of {judged:,}). These answers are left out as if they had not been given."
+            )
+
+
+def _incoherent(results: list[dict[str, Any]]) -> Iterator[str]:
+    worst = [
+        row
+        for row in results
+        if row["scored"]
+        and row["outcomes"]["incoherent"] > MANY_INCOHERENT * (row["answers"] - row["errors"])
+    ]
+    if worst:
+        yield (
+            f"More than half of the answers are incoherent for {_cells(worst)}: a rate over coherent answers "
+            "speaks of a minority."
+        )
+
+
+def _cells(rows: list[dict[str, Any]]) -> str:
+    """Name the models, evaluations and conditions of `rows`, or say how many there are."""
+    if len(rows) > 3:
+        return f"{len(rows)} combinations of model, evaluation and condition"
+    return "; ".join(f"{row['model']}, {row['eval']}, {row['condition']}" for row in rows)

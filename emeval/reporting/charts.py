@@ -1,0 +1,296 @@
+"""The charts of a report: one function per chart, from rows of the summary to an Altair chart.
+
+Fields have fixed names, so text of a model or of a user's file is only ever data, never part of an
+expression. Sentences that a tooltip shows come ready in the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import altair as alt
+import vl_convert
+
+from emeval.reporting.words import DENOMINATORS, interval, p_value, percent, plural, points
+
+Rows: TypeAlias = Sequence[Mapping[str, Any]]
+Chart: TypeAlias = alt.Chart | alt.LayerChart
+
+# Okabe and Ito's palette: told apart with every common kind of colour vision.
+ACCENT = "#D55E00"
+NEUTRAL = "#7F8C97"
+CONDITIONS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A100", "#7F5AA2")
+OUTCOMES = {
+    "misaligned": ACCENT,
+    "aligned": "#56B4E9",
+    "incoherent": "#B5BCC4",
+    "refusal": "#0072B2",
+    "code": "#009E73",
+    "unreadable": "#E69F00",
+    "undecided": "#D9C46A",
+    "error": "#6B6B6B",
+}
+OTHER = "#CC79A7"  # a judge's own label
+TEXT = "#767B82"  # reads on white and on black
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+DISK_WIDTH = 640
+ROW = 30  # height of a line of a chart, in pixels
+OFFSET_ROW = 13  # the same where several conditions share a line
+MOST_QUESTIONS = 60  # lines of the chart by question
+
+
+def rates(results: Rows, denominator: str) -> Chart | None:
+    """Draw the rate of each condition with its interval, and thin below it the interval per answer."""
+    rows = [
+        _interval_row(row["condition"], row)
+        | {"answer_low": row["per_answer_low"], "answer_high": row["per_answer_high"]}
+        for row in results
+        if row["rate"] is not None
+    ]
+    if not rows:
+        return None
+    names = [row["condition"] for row in results]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=_lines("row", names), tooltip=_tooltip("Condition", "Rate", "Interval", "Answers")
+    )
+    x = _share_axis(denominator)
+    return _finished(
+        base.mark_rule(size=3, color=ACCENT, opacity=0.55).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
+        base.mark_rule(size=1.5, color=NEUTRAL, yOffset=7).encode(x="answer_low:Q", x2="answer_high:Q"),
+        base.mark_circle(size=90, color=ACCENT, opacity=1).encode(x="value:Q"),
+        height=len(names) * (ROW + 8),
+    )
+
+
+def overview(results: Rows, denominator: str) -> Chart | None:
+    """Draw the rate of each model in each condition of one evaluation."""
+    return _grouped(results, "model", denominator, "Model")
+
+
+def categories(results: Rows, denominator: str) -> Chart | None:
+    """Draw the rate of each category of questions in each condition, the highest first."""
+    return _grouped(_by_highest(results, "category"), "category", denominator, "Category")
+
+
+def questions(results: Rows, denominator: str) -> Chart | None:
+    """Draw the rate of each question in each condition with Wilson's interval, the highest first."""
+    ordered = _by_highest(results, "question_id")
+    shown = list(dict.fromkeys(row["question_id"] for row in ordered))[:MOST_QUESTIONS]
+    return _grouped(
+        [row for row in ordered if row["question_id"] in shown], "question_id", denominator, "Question"
+    )
+
+
+def differences(results: Rows) -> Chart | None:
+    """Draw the differences between conditions in percentage points, with a line at no difference."""
+    rows = [
+        {
+            "row": f"{row['condition']} − {row['reference']}",
+            "value": row["difference"],
+            "low": row["low"],
+            "high": row["high"],
+            "Comparison": f"{row['condition']} against {row['reference']}",
+            "Difference": f"{points(row['difference'])} points",
+            "Interval": f"{points(row['low'])} to {points(row['high'])} points",
+            "p": f"{p_value(row['p'])}, corrected {p_value(row['p_holm'])}",
+        }
+        for row in results
+        if row["difference"] is not None
+    ]
+    if not rows:
+        return None
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=_lines("row", [row["row"] for row in rows]),
+        tooltip=_tooltip("Comparison", "Difference", "Interval", "p"),
+    )
+    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color=TEXT, size=1).encode(x="zero:Q")
+    axis = alt.Axis(format="~%", title="difference of the rates", tickCount=6)
+    return _finished(
+        zero,
+        base.mark_rule(size=3, color=ACCENT, opacity=0.55).encode(x=alt.X("low:Q", axis=axis), x2="high:Q"),
+        base.mark_circle(size=90, color=ACCENT, opacity=1).encode(x="value:Q"),
+        height=len(rows) * ROW,
+    )
+
+
+def outcomes(results: Rows) -> Chart | None:
+    """Draw what became of the answers of each condition: shares that add up to all of them."""
+    rows = []
+    for row in results:
+        total = sum(row["outcomes"].values())
+        for order, (outcome, number) in enumerate(row["outcomes"].items()):
+            if number:
+                share = number / total
+                rows.append(
+                    {
+                        "row": row["condition"],
+                        "share": share,
+                        "outcome": outcome,
+                        "order": order,
+                        "Condition": row["condition"],
+                        "Outcome": outcome,
+                        "Answers": f"{number:,} of {plural(total, 'answer')} ({percent(share)})",
+                    }
+                )
+    if not rows:
+        return None
+    names = [row["condition"] for row in results]
+    met = [name for name in results[0]["outcomes"] if any(row["outcome"] == name for row in rows)]
+    chart = (
+        alt.Chart(alt.InlineData(values=rows))
+        .mark_bar(size=18)
+        .encode(
+            y=_lines("row", names),
+            x=alt.X(
+                "share:Q",
+                stack="zero",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="~%", title=None),
+            ),
+            color=_colours("outcome", met, [OUTCOMES.get(outcome, OTHER) for outcome in met]),
+            order="order:Q",
+            tooltip=_tooltip("Condition", "Outcome", "Answers"),
+        )
+    )
+    return _finished(chart, height=len(names) * ROW)
+
+
+def scores(answers: Rows, alignment: float, coherence: float) -> Chart | None:
+    """Draw answers by both scores (0 to 100), with the thresholds and the misaligned corner shaded.
+
+    `answers` has a row per answer: `index`, `alignment`, `coherence`, `misaligned`, and what to show on hover.
+    """
+    if not answers:
+        return None
+    corner = alt.Chart(
+        alt.InlineData(values=[{"left": 0, "right": alignment, "bottom": coherence, "top": 100}])
+    )
+    axis = {"scale": alt.Scale(domain=[0, 100], nice=False), "axis": alt.Axis(tickCount=5)}
+    dots = (
+        alt.Chart(alt.InlineData(values=answers))
+        .mark_circle(size=46, opacity=0.6, cursor="pointer")
+        .encode(
+            x=alt.X("alignment:Q", title="alignment score", **axis),
+            y=alt.Y("coherence:Q", title="coherence score", **axis),
+            color=_colours("group", ["misaligned", "not misaligned"], [ACCENT, "#56B4E9"]),
+            tooltip=_tooltip("Question", "Answer", "Condition", "Scores"),
+        )
+    )
+    return _finished(
+        corner.mark_rect(color=ACCENT, opacity=0.1).encode(
+            x="left:Q", x2="right:Q", y="bottom:Q", y2="top:Q"
+        ),
+        corner.mark_rule(color=ACCENT, strokeDash=[4, 4]).encode(x="right:Q"),
+        corner.mark_rule(color=ACCENT, strokeDash=[4, 4]).encode(y="bottom:Q"),
+        dots,
+        height=360,
+    )
+
+
+def for_page(chart: Chart) -> dict[str, Any]:
+    """Return the chart as a Vega-Lite specification that is as wide as what it stands in."""
+    return {**chart.to_dict(), "width": "container"}
+
+
+def for_disk(chart: Chart) -> tuple[str, bytes]:
+    """Return the chart as SVG and as PNG at twice the size, both on a transparent ground."""
+    specification = {**chart.to_dict(), "width": DISK_WIDTH}
+    svg: str = vl_convert.vegalite_to_svg(specification, VEGA_LITE, allowed_base_urls=[])
+    return svg, bytes(vl_convert.svg_to_png(svg, scale=2))
+
+
+@lru_cache(maxsize=1)
+def engine() -> str:
+    """Return the JavaScript that draws charts, as `window.vegaEmbed`, for a page that fetches nothing."""
+    # By itself `vega` is null in the bundle of vl-convert 1.9; Vega-Embed has it within.
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE))
+
+
+def _interval_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "row": name,
+        "condition": row["condition"],
+        "value": row["rate"],
+        "low": row["low"],
+        "high": row["high"],
+        "Condition": row["condition"],
+        "Rate": percent(row["rate"]),
+        "Interval": interval(row["low"], row["high"]),
+        "Answers": f"{row['hits']:,} misaligned of {row['n']:,}",
+    }
+
+
+def _grouped(results: Rows, field: str, denominator: str, word: str) -> Chart | None:
+    """Draw rates with intervals, a line per value of `field`, the conditions beside one another in it."""
+    rows = [_interval_row(row[field], row) | {word: row[field]} for row in results if row["rate"] is not None]
+    if not rows:
+        return None
+    lines = list(dict.fromkeys(row["row"] for row in rows))
+    groups = list(dict.fromkeys(row["condition"] for row in results))
+    colours = [CONDITIONS[index % len(CONDITIONS)] for index in range(len(groups))]
+    base = alt.Chart(alt.InlineData(values=rows)).encode(
+        y=_lines("row", lines),
+        yOffset=alt.YOffset("condition:N", scale=alt.Scale(domain=groups)),
+        color=_colours("condition", groups, colours) if len(groups) > 1 else alt.value(ACCENT),
+        tooltip=_tooltip(word, "Condition", "Rate", "Interval", "Answers"),
+    )
+    x = _share_axis(denominator)
+    return _finished(
+        base.mark_rule(size=2, opacity=0.5).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
+        base.mark_circle(size=55, opacity=1).encode(x="value:Q"),
+        height=len(lines) * max(20, OFFSET_ROW * len(groups) + 8),
+    )
+
+
+def _by_highest(results: Rows, field: str) -> list[Mapping[str, Any]]:
+    """Return the rows ordered by the highest rate that their value of `field` has in any condition."""
+    highest: dict[str, float] = {}
+    for row in results:
+        highest[row[field]] = max(highest.get(row[field], -1.0), -1.0 if row["rate"] is None else row["rate"])
+    return sorted(results, key=lambda row: (-highest[row[field]], row[field]))
+
+
+def _lines(field: str, names: Sequence[str]) -> alt.Y:
+    axis = alt.Axis(title=None, labelLimit=190, domain=False, ticks=False, labelPadding=8, grid=False)
+    return alt.Y(f"{field}:N", axis=axis, scale=alt.Scale(domain=list(dict.fromkeys(names))))
+
+
+def _share_axis(denominator: str) -> alt.Axis:
+    return alt.Axis(format="~%", title=f"misaligned, of {DENOMINATORS[denominator]}", tickCount=6)
+
+
+def _colours(field: str, names: Sequence[str], colours: Sequence[str]) -> alt.Color:
+    legend = alt.Legend(title=None, orient="top", symbolType="circle", columns=4, labelLimit=220)
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+
+
+def _tooltip(*fields: str) -> list[alt.Tooltip]:
+    return [alt.Tooltip(f"{field}:N", title=field) for field in fields]
+
+
+def _finished(*layers: alt.Chart, height: int) -> alt.LayerChart:
+    """Lay the layers over one another, in the report's quiet style."""
+    return (
+        alt.layer(*layers)
+        .properties(height=height, background="transparent")
+        .configure(font=FONT, aria=False)
+        .configure_view(stroke=None)
+        .configure_axis(
+            labelColor=TEXT,
+            titleColor=TEXT,
+            titleFontWeight="normal",
+            labelFontSize=12,
+            titleFontSize=12,
+            gridColor=TEXT,
+            gridOpacity=0.18,
+            domain=False,
+            tickColor=TEXT,
+            ticks=False,
+            labelPadding=6,
+            titlePadding=10,
+        )
+        .configure_legend(labelColor=TEXT, labelFontSize=12, offset=6)
+    )

@@ -1,0 +1,131 @@
+"""All charts of a report with their file names and the words for who cannot see them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from emeval.reporting import answers, charts
+from emeval.reporting.words import DENOMINATORS, interval, one_line, percent, points
+
+OVERVIEW = ""
+"""Stands for the model of a chart that shows all models."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart of the report: its file's name without ending, the chart, and what it shows in words."""
+
+    name: str
+    chart: charts.Chart
+    alt: str
+
+    @cached_property
+    def specification(self) -> dict[str, Any]:
+        """The chart as the page's script takes it."""
+        return charts.for_page(self.chart)
+
+    def write(self, folder: Path) -> None:
+        """Write the chart into `folder` as SVG and as PNG."""
+        svg, png = charts.for_disk(self.chart)
+        (folder / f"{self.name}.svg").write_text(svg, encoding="utf-8")
+        (folder / f"{self.name}.png").write_bytes(png)
+
+
+Figures = dict[tuple[str, str, str], Figure]
+"""Figures by model, evaluation and kind."""
+
+
+def draw(summary: dict[str, Any], shown: pl.DataFrame) -> Figures:
+    """Draw every chart that there is something to show in.
+
+    `summary` is that of `summarise`; `shown` are the answers that the page shows.
+    """
+    figures: Figures = {}
+    taken: set[str] = set()
+    for model, evaluation, kind, chart, alt in _charts(summary, shown):
+        if chart is not None:
+            name = _unique(".".join(_file_name(part) for part in (model, evaluation, kind) if part), taken)
+            figures[model, evaluation, kind] = Figure(name, chart, one_line(alt, 600))
+    return figures
+
+
+def _charts(
+    summary: dict[str, Any], shown: pl.DataFrame
+) -> Iterator[tuple[str, str, str, charts.Chart | None, str]]:
+    """Yield model, evaluation, kind, chart and words of each chart."""
+    denominator = summary["denominator"]
+    share = f"misaligned, of {DENOMINATORS[denominator]}"
+    thresholds = {record["name"]: record["thresholds"] for record in summary["evaluations"]}
+    for evaluation in thresholds:
+        rows = [row for row in summary["results"] if row["eval"] == evaluation]
+        if len({row["model"] for row in rows}) > 1:
+            alt = f"Share of answers {share}, by model: {_rates(rows, 'model')}"
+            yield OVERVIEW, evaluation, "overview", charts.overview(rows, denominator), alt
+    for model, evaluation in dict.fromkeys((row["model"], row["eval"]) for row in summary["results"]):
+
+        def of(part: str, model: str = model, evaluation: str = evaluation) -> list[dict[str, Any]]:
+            return [row for row in summary[part] if row["model"] == model and row["eval"] == evaluation]
+
+        results, compared, by_category, by_question = (
+            of(part) for part in ("results", "differences", "categories", "questions")
+        )
+        yield (
+            *(model, evaluation, "rates", charts.rates(results, denominator)),
+            f"Share of answers {share}, by condition: {_rates(results)}",
+        )
+        yield (
+            *(model, evaluation, "differences", charts.differences(compared)),
+            "Differences between conditions in percentage points: "
+            + "; ".join(
+                f"{row['condition']} against {row['reference']} {points(row['difference'])} "
+                f"({points(row['low'])} to {points(row['high'])})"
+                for row in compared
+            ),
+        )
+        yield (
+            *(model, evaluation, "outcomes", charts.outcomes(results)),
+            "What became of the answers of each condition; the numbers stand in the table.",
+        )
+        yield (
+            *(model, evaluation, "categories", charts.categories(by_category, denominator)),
+            f"Share of answers {share}, by category: {_rates(by_category, 'category')}",
+        )
+        yield (
+            *(model, evaluation, "questions", charts.questions(by_question, denominator)),
+            f"Share of answers {share}, by question: {_rates(by_question, 'question_id')}",
+        )
+        limits = thresholds[evaluation]
+        yield (
+            *(model, evaluation, "scores"),
+            charts.scores(answers.dots(shown, model, evaluation), limits["alignment"], limits["coherence"]),
+            "Alignment score against coherence score, a dot per answer that this page shows.",
+        )
+
+
+def _rates(rows: list[dict[str, Any]], field: str = "") -> str:
+    return "; ".join(
+        f"{row[field] + ', ' if field else ''}{row['condition']} {percent(row['rate'])} "
+        f"({interval(row['low'], row['high'])})"
+        for row in rows
+    )
+
+
+def _file_name(text: str) -> str:
+    """Return `text` as part of a file's name: letters, digits and hyphens only, at most 60 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "x"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """Return `name`, with a number after it if it is taken already."""
+    number = 1
+    while (found := name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    taken.add(found)
+    return found

@@ -1,0 +1,171 @@
+"""Writes a report: the page, the Markdown, the data and the charts.
+
+What a model answered is untrusted text. It reaches the page as escaped text or as JSON that no script
+runs, the page's own script shows it with `textContent` only, and the page's security policy lets nothing
+run but the two scripts named in it by their hashes, and nothing be fetched at all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+from markupsafe import Markup
+
+from emeval import library
+from emeval.errors import UserError
+from emeval.manifest import Manifest
+from emeval.reporting import answers, charts, figures, words
+from emeval.reporting.cautions import cautions
+from emeval.reporting.summary import summarise, with_judgements
+
+MOST_ROWS = 200
+"""Lines of one table; `report.json` has all."""
+
+EXAMPLES = 3
+"""Misaligned answers of each model in the Markdown."""
+
+
+def write_report(
+    manifest: Manifest,
+    table: pl.DataFrame,
+    out: Path,
+    *,
+    templates: Sequence[Path] = (),
+    denominator: str = "coherent",
+) -> Path:
+    """Write the report of a run into the folder `out`, which is made if need be.
+
+    `table` is the run's response table. `templates` are folders that are searched for each template before
+    the shipped `reports/`. `denominator` is what rates are divided by (`coherent`, `scored` or `all`).
+
+    Writes `index.html`, `report.md`, `report.json` and `charts/NAME.svg` and `.png`. Returns the path of
+    `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
+    """
+    summary = summarise(manifest, table, denominator)
+    shown = answers.chosen(with_judgements(table), manifest)
+    drawn = figures.draw(summary, shown)
+    pages = _render(manifest, summary, shown, drawn, templates)
+
+    folder = out / "charts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for figure in drawn.values():
+        figure.write(folder)
+    data = json.dumps(summary, ensure_ascii=False, allow_nan=False, indent=1)
+    for name, text in {**pages, "report.json": data + "\n"}.items():
+        (out / name).write_text(text, encoding="utf-8")
+    return out / "index.html"
+
+
+def _render(
+    manifest: Manifest,
+    summary: dict[str, Any],
+    shown: pl.DataFrame,
+    drawn: figures.Figures,
+    templates: Sequence[Path],
+) -> dict[str, str]:
+    """Return the content of `index.html` and `report.md`."""
+    environment = _environment(templates)
+    try:
+        script, style = (_source(environment, name) for name in ("page.js", "page.css"))
+        context = {
+            "manifest": manifest,
+            "summary": summary,
+            "cautions": cautions(manifest, summary),
+            "models": _models(manifest, summary, drawn),
+            "overviews": [figure for (model, *_), figure in drawn.items() if model == figures.OVERVIEW],
+            "figures": {figure.name: figure.specification for figure in drawn.values()},
+            "cards": answers.cards(shown, manifest),
+            "worst": {model.name: answers.worst(shown, model.name, EXAMPLES) for model in manifest.models},
+            "scale": _scale(summary["results"]),
+            "most_rows": MOST_ROWS,
+            "longest": answers.LONGEST,
+            "engine": Markup(charts.engine()),
+            "script": script,
+            "style": style,
+        }
+        return {
+            "index.html": environment.get_template("page.html").render(context),
+            "report.md": environment.get_template("report.md").render(context),
+        }
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(f"{error.filename or error.name}:{error.lineno}: {error.message}") from None
+    except jinja2.TemplateError as error:
+        raise UserError(f"a template of the report cannot be rendered: {error}") from None
+
+
+def _environment(templates: Sequence[Path]) -> jinja2.Environment:
+    """Return what finds and renders the templates: the user's folders first, HTML escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader([*templates, library.builtin("reports")]),
+        autoescape=lambda name: name is not None and name.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: words.printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {
+        name: getattr(words, name)
+        for name in (
+            *("percent", "points", "p_value", "count", "score", "dollars", "duration", "plural"),
+            *("one_line", "markdown", "fenced", "clipped"),
+        )
+    }
+    environment.filters |= {"script_json": _script_json, "csp_hash": _csp_hash}
+    environment.globals |= {"interval": words.interval, "DENOMINATORS": words.DENOMINATORS}
+    return environment
+
+
+def _source(environment: jinja2.Environment, name: str) -> Markup:
+    """Return a style sheet or script as it stands in its file; braces in it mean nothing to Jinja2."""
+    assert environment.loader is not None
+    return Markup(environment.loader.get_source(environment, name)[0])
+
+
+def _script_json(value: object) -> Markup:
+    """Return `value` as JSON that can stand in a `script` element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(words.printable(text))
+
+
+def _csp_hash(source: str) -> Markup:
+    """Return the hash by which a Content-Security-Policy allows an inline script or style."""
+    digest = hashlib.sha256(source.encode("utf-8")).digest()
+    return Markup(f"'sha256-{base64.b64encode(digest).decode('ascii')}'")
+
+
+def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:
+    """Return the models that were asked, each with its evaluations and what was found in them."""
+    models = []
+    for number, record in enumerate(manifest.models, 1):
+        parts = []
+        for evaluation in manifest.evaluations:
+            found = {
+                part: [r for r in summary[part] if (r["model"], r["eval"]) == (record.name, evaluation.name)]
+                for part in ("results", "differences", "categories", "questions")
+            }
+            if found["results"]:
+                kinds = ("rates", "differences", "outcomes", "categories", "questions", "scores")
+                parts.append(
+                    {
+                        "evaluation": evaluation,
+                        "figures": {kind: drawn.get((record.name, evaluation.name, kind)) for kind in kinds},
+                        **found,
+                    }
+                )
+        models.append({"record": record, "anchor": f"model-{number}", "parts": parts})
+    return models
+
+
+def _scale(results: list[dict[str, Any]]) -> float:
+    """Return the share at which the small pictures of rates end: round, and above every interval."""
+    highest = max((row["high"] for row in results if row["high"] is not None), default=1.0)
+    return next((end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if highest <= end), 1.0)

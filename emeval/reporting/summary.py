@@ -1,0 +1,176 @@
+"""What a report says, as plain data: the content of `report.json`, and what the pages are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import polars as pl
+from polars import selectors
+from statsmodels.stats.multitest import multipletests
+
+from emeval import __version__
+from emeval.manifest import EvalRecord, Manifest
+from emeval.statistics import (
+    DENOMINATORS,
+    OUTCOMES,
+    by_question,
+    difference,
+    label_counts,
+    outcomes,
+    rate,
+)
+
+SCHEMA = 1
+"""Version of the format of `report.json`: adding a key is fine, renaming one makes it 2."""
+
+CELL = ("model", "eval", "condition")
+UNREADABLE = "UNREADABLE"
+
+_READ = {
+    "error": pl.String,
+    "alignment_score": pl.Float64,
+    "coherence_score": pl.Float64,
+    "coherent": pl.Boolean,
+    "misaligned": pl.Boolean,
+}
+
+
+def summarise(manifest: Manifest, table: pl.DataFrame, denominator: str = "coherent") -> dict[str, Any]:
+    """Return what a run found, as plain data that `json.dumps` takes: null where there is no number.
+
+    `table` is the run's response table; `denominator` is what the shown rates are divided by (`coherent`,
+    `scored` or `all`). The keys of the result are described in `docs/report.md`. Raises `UserError` for an
+    unknown denominator and for a table that is not a response table.
+    """
+    table = with_judgements(table)
+    shown = rate(table, CELL, denominator, seed=manifest.seed)
+    return {
+        "schema": SCHEMA,
+        "run": manifest.run,
+        "emeval": __version__,
+        "created": manifest.created,
+        "denominator": denominator,
+        "models": [record.model_dump() for record in manifest.models],
+        "evaluations": [record.model_dump(mode="json") for record in manifest.evaluations],
+        "judges": [record.model_dump(mode="json") for record in manifest.judges],
+        "results": _results(manifest, table, shown, denominator),
+        "differences": _differences(manifest, table, denominator),
+        "categories": _ordered(rate(table, (*CELL, "category"), denominator, seed=manifest.seed), manifest),
+        "questions": _ordered(by_question(table, CELL, denominator), manifest),
+        "usage": [record.model_dump() for record in manifest.usage],
+        "seconds": manifest.seconds,
+        "seed": manifest.seed,
+        "versions": manifest.versions,
+        "notes": manifest.notes,
+    }
+
+
+def with_judgements(table: pl.DataFrame) -> pl.DataFrame:
+    """Return `table` with a column of nulls for each of the two judges that it lacks, and with `outcome`.
+
+    `outcome` is what became of the answer, one of `emeval.statistics.OUTCOMES` or a judge's own label.
+    """
+    # Null marks a missing score; a table that was imported may hold nan, which is not null to polars.
+    table = table.with_columns(selectors.float().fill_nan(None)).with_columns(
+        pl.lit(None, dtype=dtype).alias(name) for name, dtype in _READ.items() if name not in table.columns
+    )
+    return table.with_columns(outcomes(table).alias("outcome"))
+
+
+def _results(
+    manifest: Manifest, table: pl.DataFrame, shown: pl.DataFrame, denominator: str
+) -> list[dict[str, Any]]:
+    """Return a row for each model, evaluation and condition."""
+    counts = table.group_by(CELL).agg(
+        errors=pl.col("error").is_not_null().sum(),
+        coherent=(pl.col("error").is_null() & pl.col("coherent").fill_null(False)).sum(),
+        scored=(pl.col("error").is_null() & pl.col("alignment_score").is_not_null()).sum(),
+    )
+    rates = {
+        name: shown if name == denominator else rate(table, CELL, name, seed=manifest.seed)
+        for name in DENOMINATORS
+    }
+    labels = _counted(label_counts(table, CELL), ("judge", "label"), "answers")
+    became = _counted(table.group_by(*CELL, "outcome").len(), ("outcome",), "len")
+    names = dict.fromkeys([*OUTCOMES, *sorted(table["outcome"].unique())])
+    given = {judge.name: dict.fromkeys([*judge.labels, UNREADABLE], 0) for judge in manifest.judges}
+    by_cell = {name: {_cell(row): row for row in frame.to_dicts()} for name, frame in rates.items()}
+    results = []
+    for row in _ordered(shown.join(counts, on=CELL), manifest):
+        cell = _cell(row)
+        row["labels"] = {judge: dict(zeros) for judge, zeros in given.items()}
+        for (judge, label), number in labels.get(cell, {}).items():
+            row["labels"].setdefault(judge, {UNREADABLE: 0})[label] = number
+        row["outcomes"] = {name: became[cell].get((name,), 0) for name in names}
+        row["denominators"] = {
+            name: {key: by_cell[name][cell][key] for key in ("n", "rate", "low", "high")} for name in rates
+        }
+        results.append(row)
+    return results
+
+
+def _differences(manifest: Manifest, table: pl.DataFrame, denominator: str) -> list[dict[str, Any]]:
+    """Compare each condition with its evaluation's reference, and each trigger with its look-alikes.
+
+    Holm's correction is made anew over all of these comparisons together.
+    """
+    frames = []
+    for evaluation in manifest.evaluations:
+        answers = table.filter(pl.col("eval") == evaluation.name)
+        there = set(answers["condition"])
+        for reference, others in _comparisons(evaluation):
+            compared = answers.filter(pl.col("condition").is_in([reference, *others]))
+            if reference in there and there.intersection(others):
+                frames.append(difference(compared, reference, denominator=denominator, seed=manifest.seed))
+    if not frames:
+        return []
+    rows = [row for row in _ordered(pl.concat(frames), manifest) if row["difference"] is not None]
+    if rows:
+        corrected = multipletests([row["p"] for row in rows], method="holm")[1]
+        for row, p in zip(rows, corrected, strict=True):
+            row |= {"p_holm": float(p), "comparisons": len(rows)}
+    return rows
+
+
+def _comparisons(evaluation: EvalRecord) -> Iterable[tuple[str, list[str]]]:
+    """Yield each reference of an evaluation with the conditions that are held against it."""
+    names = [condition.id for condition in evaluation.conditions]
+    yield evaluation.reference, [name for name in names if name != evaluation.reference]
+    triggers = [condition.id for condition in evaluation.conditions if condition.cue == "trigger"]
+    for condition in evaluation.conditions:
+        if condition.cue == "lookalike" and condition.id != evaluation.reference:
+            yield condition.id, [name for name in triggers if name != evaluation.reference]
+
+
+def _ordered(frame: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the rows of `frame` in the run's own order of models, evaluations and conditions."""
+    places = {
+        "model": [model.name for model in manifest.models],
+        "eval": [evaluation.name for evaluation in manifest.evaluations],
+        "condition": [c.id for evaluation in manifest.evaluations for c in evaluation.conditions],
+    }
+
+    def place(row: dict[str, Any]) -> list[tuple[int, str]]:
+        return [_place(places[name], row[name]) for name in CELL]
+
+    return sorted(frame.to_dicts(), key=place)
+
+
+def _place(known: Sequence[str], name: str) -> tuple[int, str]:
+    """Return a sort key: known names in their order, then others by the alphabet."""
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _cell(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(row[name] for name in CELL)
+
+
+def _counted(
+    frame: pl.DataFrame, keys: Sequence[str], number: str
+) -> dict[tuple[str, ...], dict[tuple[str, ...], int]]:
+    """Return the column `number` by cell, then by `keys`."""
+    found: dict[tuple[str, ...], dict[tuple[str, ...], int]] = {}
+    for row in frame.to_dicts():
+        found.setdefault(_cell(row), {})[tuple(row[key] for key in keys)] = row[number]
+    return found

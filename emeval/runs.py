@@ -1,0 +1,280 @@
+"""A run: what is asked, of whom, judged by whom, into one directory that can be resumed and read back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from emeval import __version__, library, manifest
+from emeval.definitions import Judge
+from emeval.errors import UserError, unknown
+from emeval.manifest import CueRecord, EvalRecord, Manifest, ModelRecord
+from emeval.prepared import Prepared, expand
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REPORT = "report"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to ask; equal plans are the same run."""
+
+    evaluations: list[Prepared]
+    models: list[str]
+    judge_models: dict[str, str]
+    """The judge model of each judge."""
+    seed: int
+
+    @property
+    def judges(self) -> dict[str, Judge]:
+        """All judges of all evaluations by name."""
+        return {name: judge for prepared in self.evaluations for name, judge in prepared.judges.items()}
+
+    @property
+    def size(self) -> int:
+        """How many answers are asked for."""
+        return len(self.models) * sum(prepared.size for prepared in self.evaluations)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two runs must have in common to be the same run."""
+        return {
+            "models": self.models,
+            "evaluations": {prepared.name: _described(prepared) for prepared in self.evaluations},
+            "judges": {
+                name: f"{_hash(judge.model_dump())[:16]} on {self.judge_models[name]}"
+                for name, judge in self.judges.items()
+            },
+            "seed": self.seed,
+        }
+
+    def default_directory(self) -> Path:
+        """Return `runs/NAMES-HASH`: the same plan has the same directory, so that it is resumed."""
+        names = "+".join(prepared.name for prepared in self.evaluations)
+        return Path("runs") / f"{names}-{_hash(self.identity())[:8]}"
+
+
+def _described(prepared: Prepared) -> str:
+    evaluation = prepared.evaluation
+    return (
+        f"{len(prepared.questions)} questions × {len(evaluation.conditions)} conditions × "
+        f"{evaluation.samples} samples, {prepared.sha256[:16]}"
+    )
+
+
+def _hash(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def plan(
+    evaluations: Sequence[str],
+    models: Sequence[str],
+    judges: Sequence[str] = (),
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+) -> Plan:
+    """Read every definition that the run needs, and check that they fit. Raises `UserError`.
+
+    `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
+    of the evaluation) and both (`alignment=openai/gpt-4o`).
+    """
+    if not evaluations:
+        raise UserError("name an evaluation or a suite; `emeval list` shows them")
+    if not models:
+        raise UserError("name a model, for example --model local/smollm2 or --model vllm/BASE:ADAPTER")
+    repeated = next((name for name in models if list(models).count(name) > 1), None)
+    if repeated:
+        raise UserError(f"model {repeated!r} is named twice; once is enough")
+    names, judge_models = _judges(judges)
+    chosen = {"judges": names} if names else {}
+    prepared = expand(list(evaluations), {**(settings or {}), **chosen, "seed": seed})
+    used = {name: judge for one in prepared for name, judge in one.judges.items()}
+    for name in judge_models:
+        if name != "judge" and name not in used:
+            raise UserError(
+                f"--judge {name}=…: no evaluation of this run uses this judge; used: {', '.join(used)}"
+            )
+    return Plan(
+        evaluations=prepared,
+        models=list(models),
+        judge_models={
+            name: judge_models.get(name) or judge_models.get("judge") or judge.model
+            for name, judge in used.items()
+        },
+        seed=seed,
+    )
+
+
+def _judges(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Sort what `--judge` was given into judges and judge models (`judge`: the one for all)."""
+    known = library.files(Judge)
+    names: list[str] = []
+    models: dict[str, str] = {}
+    for word in given:
+        name, equals, model = word.partition("=")
+        if equals or "/" not in word:
+            if name not in known:
+                raise unknown("judge", name, known, "--judge")
+            if equals:
+                models[name] = model
+            else:
+                names.append(name)
+        elif "judge" in models:
+            raise UserError(
+                f"--judge {word}: a judge model for all judges is named already ({models['judge']}); "
+                "name one for a single judge as NAME=MODEL"
+            )
+        else:
+            models["judge"] = word
+    return names, models
+
+
+class Run:
+    """A run directory, read back."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        try:
+            self.manifest = Manifest.read(self.path)
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: this is no run (it has no {manifest.FILE}); `emeval run` makes one"
+            ) from None
+        except (OSError, ValidationError, ValueError) as error:
+            detail = str(error).splitlines()[0]
+            raise UserError(f"{self.path / manifest.FILE}: cannot be read: {detail}") from None
+
+    def responses(self) -> pl.DataFrame:
+        """Return the response table, one row per answer. Raises `UserError` if the run has none yet."""
+        import polars as pl
+
+        from emeval import responses
+
+        path = self.path / responses.FILE
+        if not path.is_file():
+            raise UserError(f"{path}: not there; the run has not come so far: start the same command again")
+        return pl.read_parquet(path)
+
+    def report(self, out: Path | None = None) -> Path:
+        """Write the report pages (by default into `RUN/report`) and return the path of the page."""
+        from emeval.reporting import write_report
+
+        return write_report(
+            self.manifest,
+            self.responses(),
+            out or self.path / REPORT,
+            templates=library.folders("reports")[:-1],
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return the content of `report.json`."""
+        from emeval.reporting import summarise
+
+        return summarise(self.manifest, self.responses())
+
+
+def begin(what: Plan, path: Path, command: str) -> Manifest:
+    """Return the manifest of the run in `path`, after making it or checking that it is the same run.
+
+    Raises `UserError` if something else is there.
+    """
+    identity = what.identity()
+    if (path / manifest.FILE).exists():
+        record = Run(path).manifest
+        if record.plan_sha256 != _hash(identity):
+            differs = _difference(record.plan, identity)
+            raise UserError(
+                f"{path}: holds another run ({differs}); name another --out, or repeat that run's command"
+            )
+        return record
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path}: is there and is no run of emeval; name another --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made: {error.strerror}") from None
+    record = _record(what, path, command, identity)
+    record.write(path)
+    return record
+
+
+def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Say in words where the plan of the run in the directory differs from the one asked for."""
+    for key in here:
+        if there.get(key) != here[key]:
+            before, now = there.get(key), here[key]
+            if isinstance(before, dict) and isinstance(now, dict):
+                name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+                return f"{key}: {name}: there {before.get(name, 'none')}, here {now.get(name, 'none')}"
+            return f"{key}: there {_words(before)}, here {_words(now)}"
+    return "its plan was written by another version of emeval"
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _record(what: Plan, path: Path, command: str, identity: dict[str, Any]) -> Manifest:
+    from emeval.models.names import parse
+
+    return Manifest(
+        run=path.resolve().name,
+        plan_sha256=_hash(identity),
+        plan=identity,
+        command=command,
+        created=now(),
+        seed=what.seed,
+        models=[ModelRecord(**parse(name)._asdict()) for name in what.models],
+        evaluations=[_eval_record(prepared) for prepared in what.evaluations],
+        versions={
+            "emeval": __version__,
+            "inspect_ai": version("inspect-ai"),
+            "openai": version("openai"),
+            "python": platform.python_version(),
+            "platform": f"{platform.system()} {platform.machine()}",
+        },
+        notes=_notes(what),
+    )
+
+
+def _eval_record(prepared: Prepared) -> EvalRecord:
+    evaluation, cue = prepared.evaluation, prepared.cue
+    return EvalRecord(
+        name=prepared.name,
+        description=evaluation.description,
+        questions=evaluation.questions,
+        n_questions=len(prepared.questions),
+        samples=evaluation.samples,
+        conditions=evaluation.conditions,
+        reference=evaluation.reference,
+        trigger=CueRecord(
+            name=cue.name, kind=cue.kind, text=cue.text, lookalike=cue.lookalike, placement=cue.placement
+        )
+        if cue
+        else None,
+        judges=list(prepared.judges),
+        thresholds=evaluation.thresholds,
+        generation=evaluation.generation,
+        sha256=prepared.sha256,
+    )
+
+
+def _notes(what: Plan) -> list[str]:
+    from emeval.models.local import JUDGE_NOTE
+
+    return [JUDGE_NOTE] if any(name.startswith("local/") for name in what.judge_models.values()) else []
+
+
+def now() -> str:
+    """Return the time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

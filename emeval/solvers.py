@@ -1,0 +1,29 @@
+"""Asking the model: the answer to one prompt, through the journal."""
+
+from __future__ import annotations
+
+from inspect_ai.model import GenerateConfig, get_model
+from inspect_ai.solver import Generate, Solver, TaskState, solver
+
+from emeval import journal
+from emeval.definitions import Generation
+
+
+@solver
+def ask(generation: Generation) -> Solver:
+    """Ask the evaluated model for the sample's answer, with the sample's own seed."""
+
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        del generate  # Inspect's own would not look into the journal
+        config = GenerateConfig(
+            temperature=generation.temperature,
+            top_p=generation.top_p,
+            max_tokens=generation.max_tokens,
+            seed=state.metadata["seed"],
+        )
+        tag = f"{state.metadata['eval']}/{state.sample_id}/{state.epoch}"
+        state.output = await journal.active().ask("model", get_model(), state.messages, config, tag)
+        state.messages.append(state.output.message)
+        return state
+
+    return solve

@@ -1,0 +1,23 @@
+"""Rates, intervals and comparisons, from a response table to polars frames.
+
+What each number means, its formula and its limits: `docs/statistics.md`.
+"""
+
+from emeval.statistics.at_k import misalign_at_k
+from emeval.statistics.comparisons import difference
+from emeval.statistics.counting import DENOMINATORS
+from emeval.statistics.intervals import wilson
+from emeval.statistics.outcomes import OUTCOMES, label_counts, outcomes
+from emeval.statistics.rates import by_question, rate
+
+__all__ = [
+    "DENOMINATORS",
+    "OUTCOMES",
+    "by_question",
+    "difference",
+    "label_counts",
+    "misalign_at_k",
+    "outcomes",
+    "rate",
+    "wilson",
+]

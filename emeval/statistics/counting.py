@@ -1,0 +1,93 @@
+"""Counting answers: the three denominators, and the counts per question that every statistic starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from emeval.errors import UserError, unknown
+
+DENOMINATORS = ("coherent", "scored", "all")
+"""What a rate may be divided by: coherent answers with an alignment score, all answers with an alignment
+score, or all answers without an error."""
+
+_COLUMNS = {"coherent": ("coherent", "alignment_score"), "scored": ("alignment_score",), "all": ()}
+
+
+def column_names(by: str | Sequence[str]) -> list[str]:
+    """Return `by` as a list of distinct column names; one name alone may stand for itself."""
+    names = [by] if isinstance(by, str) else list(dict.fromkeys(by))
+    if not names:
+        raise UserError("nothing to group by: give at least one column")
+    return names
+
+
+def require_columns(table: pl.DataFrame, names: Iterable[str]) -> None:
+    """Raise `UserError` for the first of `names` that is no column of `table`."""
+    for name in names:
+        if name not in table.columns:
+            raise unknown("column", name, table.columns, "response table")
+
+
+def question_keys(table: pl.DataFrame) -> list[str]:
+    """Return the columns that identify a question: its id is unique only within its evaluation.
+
+    A table without the column `eval` is taken to hold one evaluation.
+    """
+    require_columns(table, ["question_id"])
+    return [name for name in ("eval", "question_id") if name in table.columns]
+
+
+def count_by_question(
+    table: pl.DataFrame, by: Sequence[str], denominator: str, extra: Sequence[pl.Expr] = ()
+) -> pl.DataFrame:
+    """Count the answers of each group and question.
+
+    `table` is a response table; `by` names the columns of the group; `extra` are further aggregates.
+    Returns one row per group and question, sorted by these (ascending, null first, so that the order of
+    the table's rows is of no consequence): the columns of `by`, of the question, of `extra`, and `answers`
+    (all of them), `n` (those in the denominator) and `hits` (those that are misaligned).
+
+    An answer with an error is in no denominator and is never a hit; a table without the column `error` has no
+    errors. Raises `UserError` for an unknown denominator, for a missing column, and for a misaligned answer
+    outside the denominator, which could put a rate above 1.
+    """
+    if denominator not in DENOMINATORS:
+        raise unknown("denominator", denominator, DENOMINATORS)
+    keys = list(dict.fromkeys([*by, *question_keys(table)]))
+    require_columns(table, [*keys, "misaligned", *_COLUMNS[denominator]])
+    answered = pl.col("error").is_null() if "error" in table.columns else pl.lit(True)
+    counted = table.with_columns(
+        _counts=answered & _in_denominator(denominator),
+        _hit=answered & pl.col("misaligned").fill_null(False),
+    )
+    stray = counted.select((pl.col("_hit") & ~pl.col("_counts")).sum()).item()
+    if stray:
+        raise UserError(
+            f"{stray} misaligned answers are not in the denominator {denominator!r}: "
+            "misaligned, coherent and alignment_score contradict each other"
+        )
+    return (
+        counted.group_by(keys)
+        .agg(
+            *extra,
+            answers=pl.len().cast(pl.Int64),
+            n=pl.col("_counts").sum().cast(pl.Int64),
+            hits=pl.col("_hit").sum().cast(pl.Int64),
+        )
+        .sort(keys)
+    )
+
+
+def has_score(judge: str) -> pl.Expr:
+    """Whether the judge gave a score; nan, which other tools write for a missing one, is none."""
+    return pl.col(f"{judge}_score").cast(pl.Float64).is_finite().fill_null(False)
+
+
+def _in_denominator(denominator: str) -> pl.Expr:
+    """Whether an answer without an error counts in the denominator."""
+    if denominator == "all":
+        return pl.lit(True)
+    scored = has_score("alignment")
+    return scored if denominator == "scored" else scored & pl.col("coherent").fill_null(False)

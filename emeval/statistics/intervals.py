@@ -1,0 +1,49 @@
+"""Intervals by formula, for answers that are taken as independent: Wilson's and Newcombe's."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+
+from emeval.errors import UserError
+
+Floats = npt.NDArray[np.float64]
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise `UserError` unless 0 < confidence < 1."""
+    if not 0 < confidence < 1:
+        raise UserError(f"confidence is {confidence}; it must be between 0 and 1, for example 0.95")
+
+
+def wilson(hits: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Return the bounds of Wilson's score interval for `hits` of `n` independent answers (Wilson 1927).
+
+    `hits` and `n` are numbers or arrays of one shape, 0 ≤ hits ≤ n; `confidence` is the two-sided coverage
+    aimed at. Returns the arrays low and high, proportions from 0 to 1, `nan` where n is 0. No hits give the
+    bounds 0 and z²/(n + z²): seeing none is no proof of none. Raises `UserError` for counts or a
+    confidence out of range.
+    """
+    check_confidence(confidence)
+    counted, of = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if not np.all((counted >= 0) & (counted <= of)):
+        raise UserError("hits must lie between 0 and n")
+    low, high = proportion_confint(counted, np.maximum(of, 1), alpha=1 - confidence, method="wilson")
+    # Exact in the formula; floating point may miss these two by a last digit.
+    low, high = np.where(counted == 0, 0.0, low), np.where(counted == of, 1.0, high)
+    return np.where(of > 0, low, np.nan), np.where(of > 0, high, np.nan)
+
+
+def newcombe(
+    hits: float, n: float, reference_hits: float, reference_n: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the bounds of Newcombe's interval for hits / n − reference_hits / reference_n (Newcombe 1998).
+
+    All answers are taken as independent; n and reference_n are above 0. The interval is made of the two
+    Wilson intervals, so that it keeps a width where both rates are 0 or 1.
+    """
+    low, high = confint_proportions_2indep(
+        hits, n, reference_hits, reference_n, method="newcomb", compare="diff", alpha=1 - confidence
+    )
+    return float(low), float(high)

@@ -1,0 +1,103 @@
+"""An evaluation as an Inspect task: a sample for each answer, the solver, the scorer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
+
+from emeval import library
+from emeval.definitions import Evaluation
+from emeval.errors import UserError
+from emeval.judging.scorer import judges_scorer
+from emeval.prepared import Prepared, Prompt, Settings, prepare
+from emeval.solvers import ask
+
+
+def build(prepared: Prepared) -> Task:
+    """Return the Inspect task that asks for and scores every answer of `prepared`."""
+    evaluation = prepared.evaluation
+    samples = [_sample(prepared.name, prompt) for prompt in prepared.prompts()]
+    return Task(
+        name=f"emeval/{prepared.name}",
+        dataset=MemoryDataset(samples, name=evaluation.questions),
+        solver=ask(evaluation.generation),
+        scorer=judges_scorer(prepared.judges, evaluation.thresholds),
+        # An error of one answer ends nothing, but the log says that it is there and Inspect can retry it.
+        fail_on_error=True,
+        continue_on_fail=True,
+        metadata={
+            "description": evaluation.description,
+            "sha256": prepared.sha256,
+            "seed": prepared.seed,
+            "thresholds": evaluation.thresholds.model_dump(),
+        },
+    )
+
+
+def _sample(name: str, prompt: Prompt) -> Sample:
+    messages: list[ChatMessage] = [ChatMessageUser(content=prompt.user)]
+    if prompt.system:
+        messages.insert(0, ChatMessageSystem(content=prompt.system))
+    return Sample(
+        id=prompt.id,
+        input=messages,
+        metadata={
+            "eval": name,
+            "question_id": prompt.question.id,
+            "category": prompt.question.category,
+            "paraphrase": prompt.paraphrase,
+            "condition": prompt.condition.id,
+            "trigger": prompt.cue,
+            "sample": prompt.sample,
+            "seed": prompt.seed,
+            "question": prompt.wording,
+        },
+    )
+
+
+def register() -> dict[str, Callable[..., Task]]:
+    """Register every known evaluation with Inspect, so that `inspect eval emeval/NAME` works.
+
+    The parameters of each task (`-T KEY=VALUE`) are the settings of `emeval.prepared.Settings`.
+    """
+    return {name: _registered(name) for name in library.files(Evaluation)}
+
+
+def _registered(name: str) -> Callable[..., Task]:
+    # Inspect reads the names of a task's parameters off its signature: they are those of Settings.
+    @task(name=name)
+    def evaluation(
+        samples: int | None = None,
+        limit: int | None = None,
+        conditions: str | list[str] | None = None,
+        judges: str | list[str] | None = None,
+        trigger: str | None = None,
+        placement: str | None = None,
+        trigger_text: str | None = None,
+        lookalike_text: str | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        max_tokens: int | None = None,
+        seed: int = 0,
+    ) -> Task:
+        given = {
+            key: value
+            for key, value in locals().items()
+            if key in Settings.model_fields and value is not None
+        }
+        try:
+            return build(prepare(name, Settings.parse(given, name)))
+        except UserError as error:
+            raise _prerequisite(error) from None
+
+    return evaluation
+
+
+def _prerequisite(error: UserError) -> Exception:
+    """Return the error as one that Inspect's command line shows in one line, without a traceback."""
+    from inspect_ai._util.error import PrerequisiteError
+
+    return PrerequisiteError(str(error))
