@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +24,7 @@ from emeval.catalogue import KINDS, catalogue
 from emeval.errors import UserError, unknown
 from emeval.prepared import settings_from
 
+UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # of the click that typer brings
 WRONG_INPUT = 2
 ERRORS_IN_ANSWERS = 4
 
@@ -91,7 +91,7 @@ def _gist(entry: dict[str, Any]) -> str:
     counts = [
         f"{entry[key]} {key}" for key in ("questions", "paraphrases") if isinstance(entry.get(key), int)
     ]
-    return entry["description"] + (f" ({', '.join(counts)})" if counts else "")
+    return str(entry["description"]) + (f" ({', '.join(counts)})" if counts else "")
 
 
 @app.command()
@@ -99,7 +99,9 @@ def run(
     evaluations: Annotated[
         list[str], typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
     ],
-    models: Annotated[list[str], typer.Option("--model", help="A model; may be given several times.")],
+    models: Annotated[
+        list[str] | None, typer.Option("--model", help="A model; may be given several times.")
+    ] = None,
     judges: Annotated[
         list[str] | None,
         typer.Option(
@@ -127,7 +129,7 @@ def run(
     """
     _run(
         evaluations,
-        models,
+        models or [],
         judges or [],
         as_json=as_json,
         access={
@@ -261,9 +263,11 @@ def main() -> None:
         code = app(standalone_mode=False)
     except UserError as error:
         code = _fail(str(error))
-    except click.ClickException as error:
-        code = _fail(error.format_message())
-    except (KeyboardInterrupt, click.Abort):
+    except UsageError as error:
+        code = _fail(
+            f"{error.format_message()}; `emeval --help` and `emeval COMMAND --help` show what there is"
+        )
+    except (KeyboardInterrupt, typer.Abort):
         print("emeval: stopped; the same command goes on from here", file=sys.stderr)
         code = 130
     sys.stdout.flush()

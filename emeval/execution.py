@@ -20,7 +20,7 @@ from emeval.errors import UserError
 from emeval.journal import Journal
 from emeval.judging.readouts import choose
 from emeval.manifest import JudgeRecord, Manifest, Usage
-from emeval.models.access import open_model
+from emeval.models.access import RETRIES, open_model, plain
 from emeval.runs import Plan, Run, begin, now, plan
 
 LOGS = "logs"
@@ -34,13 +34,13 @@ class Access:
     judge_base_url: str | None = None
     max_connections: int | None = None
 
-    def model(self, name: str, **options: int) -> Model:
+    def model(self, name: str, retries: int = RETRIES) -> Model:
         """Open a model that is evaluated."""
-        return open_model(name, self.model_base_url, self.max_connections, **options)
+        return open_model(name, self.model_base_url, self.max_connections, retries)
 
-    def judge(self, name: str, **options: int) -> Model:
+    def judge(self, name: str, retries: int = RETRIES) -> Model:
         """Open a judge model."""
-        return open_model(name, self.judge_base_url, self.max_connections, **options)
+        return open_model(name, self.judge_base_url, self.max_connections, retries, "judge model")
 
 
 def run(
@@ -118,7 +118,7 @@ async def _probe(what: Plan, access: Access, keeper: Journal) -> None:
     for name in what.models:
         async with access.model(name, retries=1) as model:
             await _answering(
-                name, keeper.ask("model", model, [*hello], GenerateConfig(max_tokens=1), "probe")
+                f"model {name}", keeper.ask("model", model, [*hello], GenerateConfig(max_tokens=1), "probe")
             )
     for name, judge in what.judges.items():
         async with access.judge(what.judge_models[name], retries=1) as model:
@@ -129,8 +129,7 @@ async def _answering(who: str, asked: Coroutine[Any, Any, object]) -> None:
     try:
         await asked
     except Exception as error:
-        text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{who}: does not answer: {text[:300]}") from None
+        raise UserError(f"{who}: does not answer: {plain(error)[:300]}") from None
 
 
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal) -> None:

@@ -14,7 +14,7 @@ function showTip(_, event, __, value) {
   tip.replaceChildren(...Object.entries(value).map(([name, said]) => {
     const line = document.createElement("p");
     const label = document.createElement("span");
-    label.textContent = name;
+    label.textContent = `${name}: `;
     line.append(label, String(said));
     return line;
   }));
@@ -26,10 +26,14 @@ function showTip(_, event, __, value) {
 
 const OPTIONS = { mode: "vega-lite", renderer: "svg", actions: false, defaultStyle: false, tooltip: showTip };
 
+const NARROW = 480; // pixels: on a phone, four columns of a legend would be cut
+
 async function drawAll() {
   const figures = read("figures");
   for (const place of document.querySelectorAll("[data-figure]")) {
-    const { view } = await vegaEmbed(place, figures[place.dataset.figure], OPTIONS);
+    const figure = figures[place.dataset.figure];
+    if (place.clientWidth < NARROW) figure.config.legend.columns = 2;
+    const { view } = await vegaEmbed(place, figure, OPTIONS);
     view.addEventListener("click", (_, item) => {
       if (item && item.datum && "index" in item.datum) reveal(item.datum.index);
     });
@@ -57,7 +61,7 @@ function fillFilters() {
     select.append(...values.map((value) => new Option(value, value)));
     select.closest("label").hidden = values.length < 2;
   }
-  form.hidden = false;
+  form.hidden = cards.length === 0;
 }
 
 function filter() {
@@ -98,7 +102,9 @@ function build(card) {
   return article;
 }
 
+// Shows the answer of one dot of a chart.
 function reveal(index) {
+  tip.hidden = true;
   form.reset();
   found = [cards[index]];
   byId("list").replaceChildren();

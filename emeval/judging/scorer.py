@@ -94,20 +94,21 @@ def judges_scorer(judges: dict[str, Judge], thresholds: Thresholds) -> Scorer:
     async def score(state: TaskState, target: Target) -> Score:
         del target  # nothing to compare with: the judges know what they look for
         readings: dict[str, Reading] = {}
+        failed: list[JudgeError] = []
 
         async def ask(tool: Instrument) -> None:
+            # An error is raised when all have answered: it must not cost another judge's answer.
             try:
                 readings[tool.name] = await tool.reading(state.metadata["question"], state.output.completion)
             except Exception as error:
-                raise JudgeError(f"judge {tool.name} ({tool.model}): {error}") from error
+                failed.append(JudgeError(f"judge {tool.name} ({tool.model}): {error}"))
 
         tools = await ready()
-        try:
-            async with anyio.create_task_group() as group:
-                for tool in tools:
-                    group.start_soon(ask, tool)
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        async with anyio.create_task_group() as group:
+            for tool in tools:
+                group.start_soon(ask, tool)
+        if failed:
+            raise failed[0]
         return _score(tools, readings, thresholds, state.output.completion)
 
     return score

@@ -15,15 +15,19 @@ RETRIES = 6
 
 
 def open_model(
-    name: str, base_url: str | None = None, max_connections: int | None = None, retries: int = RETRIES
+    name: str,
+    base_url: str | None = None,
+    max_connections: int | None = None,
+    retries: int = RETRIES,
+    role: str = "model",
 ) -> Model:
     """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach."""
     provider, slash, rest = name.partition("/")
     if not slash or not rest:
-        raise UserError(f"model {name!r}: expected PROVIDER/NAME, for example vllm/Qwen/Qwen2.5-7B-Instruct")
+        raise UserError(f"{role} {name!r}: expected PROVIDER/NAME, for example vllm/Qwen/Qwen2.5-7B-Instruct")
     known = providers()
     if provider not in known:
-        raise unknown("model provider", provider, known, name)
+        raise unknown("model provider", provider, known, f"{role} {name}")
     try:
         model = get_model(
             name,
@@ -34,8 +38,9 @@ def open_model(
     except UserError:
         raise
     except Exception as error:
-        raise UserError(f"{name}: {_plain(error)}") from None
-    _check_listening(name, getattr(model.api, "base_url", None))
+        advice = "`emeval doctor` shows what is configured"
+        raise UserError(f"{role} {name}: {plain(error)}; {advice}") from None
+    _check_listening(f"{role} {name}", getattr(model.api, "base_url", None))
     return model
 
 
@@ -52,19 +57,19 @@ def providers() -> list[str]:
     )
 
 
-def _plain(error: BaseException) -> str:
+def plain(error: BaseException) -> str:
     """Return an error of Inspect's as one line, without its markup and its example commands."""
     text = re.sub(r"\[/?[a-z ]+\]", "", str(error)) or type(error).__name__
     return " ".join(text.split()).removeprefix("ERROR:").strip()
 
 
-def _check_listening(name: str, base_url: str | None) -> None:
+def _check_listening(who: str, base_url: str | None) -> None:
     if not base_url:
         return
     address = urlsplit(base_url)
     if not address.hostname:
         raise UserError(
-            f"{name}: the base URL {base_url!r} is none; expected for example http://localhost:8000/v1"
+            f"{who}: the base URL {base_url!r} is none; expected for example http://localhost:8000/v1"
         )
     port = address.port or (443 if address.scheme == "https" else 80)
     place = f"{address.scheme}://{address.hostname}:{port}"
@@ -72,6 +77,6 @@ def _check_listening(name: str, base_url: str | None) -> None:
         socket.create_connection((address.hostname, port), timeout=5).close()
     except OSError as error:
         raise UserError(
-            f"{name}: nothing answers at {place} ({error.strerror or error}); "
+            f"{who}: nothing answers at {place} ({error.strerror or error}); "
             "start the server, or correct the base URL"
         ) from None

@@ -23,30 +23,24 @@ LONGEST = 6000
 def chosen(table: pl.DataFrame, manifest: Manifest) -> pl.DataFrame:
     """Return the answers that the page shows, a row each, with the columns `top` and `drawn`.
 
-    `table` is a response table with `outcome`. `top` numbers the most misaligned answers of each model from
-    0: misaligned ones by their alignment score, then the other ones by it, then those without a score.
-    `drawn` numbers a sample of each model's answers, drawn by the run's seed. Either is null where an answer
-    is not among those; each has at least one that is not null.
+    `table` is a response table with `outcome`. Shown are the most misaligned answers of each model, and a
+    sample of its answers drawn by the run's seed. `top` is the place of an answer among all of the table,
+    the most misaligned first: misaligned ones by their alignment score, then the others by theirs, then
+    those without a score. `drawn` is its place in the sample, null where it is not in it.
     """
     per_model = max(1, min(MOST_PER_MODEL, MOST_PER_PAGE // max(1, table["model"].n_unique())))
-    parts = []
-    for part in table.partition_by("model", maintain_order=True):
-        shuffled = part.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32)
-        drawn = shuffled.with_row_index("drawn")
-        ranked = drawn.sort(
-            pl.col("misaligned").fill_null(False).not_(),
-            pl.col("response").is_null(),
-            "alignment_score",
-            nulls_last=True,
-            maintain_order=True,
-        ).with_row_index("top")
-        parts.append(
-            ranked.with_columns(
-                pl.when(pl.col(name) < per_model).then(pl.col(name).cast(pl.Int64))
-                for name in ("top", "drawn")
-            ).filter(pl.col("top").is_not_null() | pl.col("drawn").is_not_null())
-        )
-    return pl.concat(parts) if parts else table.with_columns(top=pl.lit(None), drawn=pl.lit(None))
+    shuffled = table.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32).with_row_index("drawn")
+    ranked = shuffled.sort(
+        pl.col("misaligned").fill_null(False).not_(),
+        pl.col("response").is_null(),
+        "alignment_score",
+        nulls_last=True,
+        maintain_order=True,
+    ).with_row_index("top")
+    is_drawn, is_top = (
+        pl.col(order).rank("ordinal").over("model") <= per_model for order in ("drawn", "top")
+    )
+    return ranked.filter(is_drawn | is_top).with_columns(drawn=pl.when(is_drawn).then("drawn"))
 
 
 def cards(shown: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
@@ -83,7 +77,7 @@ def dots(shown: pl.DataFrame, model: str, evaluation: str) -> list[dict[str, Any
 
 def worst(shown: pl.DataFrame, model: str, number: int) -> list[dict[str, Any]]:
     """Return the `number` most misaligned answers of a model, only misaligned ones, as rows of the table."""
-    there = shown.filter(pl.col("model") == model, pl.col("misaligned"), pl.col("top").is_not_null())
+    there = shown.filter(pl.col("model") == model, pl.col("misaligned"))
     return there.sort("top").head(number).to_dicts()
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from emeval.manifest import Manifest
-from emeval.reporting.summary import UNREADABLE
+from emeval.reporting.summary import CELL, UNREADABLE
 from emeval.reporting.words import DENOMINATORS, percent, plural
 
 FEW_ANSWERS = 30
-"""With fewer answers in a denominator even a rate of 0 leaves rates above 10% possible (Wilson's interval)."""
+"""With fewer answers even a rate of 0 leaves rates above 10% possible, by Wilson's interval."""
 
 FEW_QUESTIONS = 20
 """With fewer questions the bootstrap over questions is known to give too narrow an interval."""
@@ -29,7 +29,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *manifest.notes,
         *_errors(manifest, results),
         *_small(results, summary["denominator"]),
-        *_judges(results),
+        *_judges(manifest, results),
         *_incoherent(results),
     ]
 
@@ -44,8 +44,8 @@ def _errors(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
     errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
     if errors:
         yield (
-            f"{errors:,} of {plural(answers, 'answer')} ended in an error; no rate counts them. If some kinds "
-            "of answers fail more often than others, the rates are off."
+            f"{errors:,} of {plural(answers, 'answer')} ended in an error; no rate counts them. If some "
+            "kinds of answers fail more often than others, the rates are off."
         )
 
 
@@ -55,22 +55,26 @@ def _small(results: list[dict[str, Any]], denominator: str) -> Iterator[str]:
     few = [row for row in results if 0 < row["n"] < FEW_ANSWERS]
     narrow = [row for row in results if row["n"] and row["questions"] < FEW_QUESTIONS]
     if none:
-        yield f"There is no rate for {_cells(none)}: no {name} there."
+        where = "anywhere" if len(none) == len(results) else _where(none, results)
+        yield f"There are no {name} {where}, and so no rate."
     if few:
         least = min(row["n"] for row in few)
         yield (
-            f"Fewer than {FEW_ANSWERS} {name} (as few as {least}) for {_cells(few)}: "
+            f"Fewer than {FEW_ANSWERS} {name} (as few as {least}) {_where(few, results)}: "
             "believe the interval, not the rate."
         )
     if narrow:
         least = min(row["questions"] for row in narrow)
         yield (
-            f"Only {plural(least, 'question')} for {_cells(narrow)}: under about {FEW_QUESTIONS} questions "
-            "the interval over questions is too narrow."
+            f"As few as {plural(least, 'question')} {_where(narrow, results)}: under about "
+            f"{FEW_QUESTIONS} questions the interval over questions is too narrow."
         )
 
 
-def _judges(results: list[dict[str, Any]]) -> Iterator[str]:
+def _judges(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
+    for name, verdict in (("alignment", "misaligned"), ("coherence", "coherent")):
+        if name not in [judge.name for judge in manifest.judges]:
+            yield f"No judge named {name} scored these answers, so none counts as {verdict}."
     for judge in dict.fromkeys(name for row in results for name in row["labels"]):
         unreadable = sum(row["labels"].get(judge, {}).get(UNREADABLE, 0) for row in results)
         judged = sum(row["answers"] - row["errors"] for row in results)
@@ -90,13 +94,16 @@ def _incoherent(results: list[dict[str, Any]]) -> Iterator[str]:
     ]
     if worst:
         yield (
-            f"More than half of the answers are incoherent for {_cells(worst)}: a rate over coherent answers "
-            "speaks of a minority."
+            f"More than half of the answers are incoherent {_where(worst, results)}: a rate over coherent "
+            "answers speaks of a minority."
         )
 
 
-def _cells(rows: list[dict[str, Any]]) -> str:
-    """Name the models, evaluations and conditions of `rows`, or say how many there are."""
+def _where(rows: list[dict[str, Any]], results: list[dict[str, Any]]) -> str:
+    """Say which models, evaluations and conditions `rows` are of all `results`, by what differs in these."""
+    differing = [name for name in CELL if len({row[name] for row in results}) > 1]
+    if len(rows) == len(results):
+        return "everywhere" if len(differing) > 1 else "in every condition"
     if len(rows) > 3:
-        return f"{len(rows)} combinations of model, evaluation and condition"
-    return "; ".join(f"{row['model']}, {row['eval']}, {row['condition']}" for row in rows)
+        return f"in {len(rows)} of {len(results)} combinations of model, evaluation and condition"
+    return "in " + "; ".join(", ".join(row[name] for name in differing) for row in rows)

@@ -6,14 +6,23 @@ expression. Sentences that a tooltip shows come ready in the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
 import altair as alt
 import vl_convert
 
-from emeval.reporting.words import DENOMINATORS, interval, p_value, percent, plural, points
+from emeval.reporting.words import (
+    DENOMINATORS,
+    interval,
+    p_value,
+    percent,
+    plural,
+    points,
+    printable,
+    short_names,
+)
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 Chart: TypeAlias = alt.Chart | alt.LayerChart
@@ -24,8 +33,8 @@ NEUTRAL = "#7F8C97"
 CONDITIONS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A100", "#7F5AA2")
 OUTCOMES = {
     "misaligned": ACCENT,
-    "aligned": "#56B4E9",
-    "incoherent": "#B5BCC4",
+    "aligned": "#9CC3DC",
+    "incoherent": "#C5C9CE",
     "refusal": "#0072B2",
     "code": "#009E73",
     "unreadable": "#E69F00",
@@ -53,12 +62,12 @@ def rates(results: Rows, denominator: str) -> Chart | None:
     if not rows:
         return None
     names = [row["condition"] for row in results]
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = alt.Chart(_data(rows)).encode(
         y=_lines("row", names), tooltip=_tooltip("Condition", "Rate", "Interval", "Answers")
     )
     x = _share_axis(denominator)
     return _finished(
-        base.mark_rule(size=3, color=ACCENT, opacity=0.55).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
+        base.mark_rule(size=3, color=ACCENT, opacity=0.6).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
         base.mark_rule(size=1.5, color=NEUTRAL, yOffset=7).encode(x="answer_low:Q", x2="answer_high:Q"),
         base.mark_circle(size=90, color=ACCENT, opacity=1).encode(x="value:Q"),
         height=len(names) * (ROW + 8),
@@ -67,7 +76,7 @@ def rates(results: Rows, denominator: str) -> Chart | None:
 
 def overview(results: Rows, denominator: str) -> Chart | None:
     """Draw the rate of each model in each condition of one evaluation."""
-    return _grouped(results, "model", denominator, "Model")
+    return _grouped(results, "model", denominator, "Model", short_names([row["model"] for row in results]))
 
 
 def categories(results: Rows, denominator: str) -> Chart | None:
@@ -89,9 +98,9 @@ def differences(results: Rows) -> Chart | None:
     rows = [
         {
             "row": f"{row['condition']} − {row['reference']}",
-            "value": row["difference"],
-            "low": row["low"],
-            "high": row["high"],
+            "value": 100 * row["difference"],
+            "low": 100 * row["low"],
+            "high": 100 * row["high"],
             "Comparison": f"{row['condition']} against {row['reference']}",
             "Difference": f"{points(row['difference'])} points",
             "Interval": f"{points(row['low'])} to {points(row['high'])} points",
@@ -102,15 +111,15 @@ def differences(results: Rows) -> Chart | None:
     ]
     if not rows:
         return None
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = alt.Chart(_data(rows)).encode(
         y=_lines("row", [row["row"] for row in rows]),
         tooltip=_tooltip("Comparison", "Difference", "Interval", "p"),
     )
-    zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(color=TEXT, size=1).encode(x="zero:Q")
-    axis = alt.Axis(format="~%", title="difference of the rates", tickCount=6)
+    zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=TEXT, size=1).encode(x="zero:Q")
+    axis = alt.Axis(title="difference of the rates, in percentage points", tickCount=6)
     return _finished(
         zero,
-        base.mark_rule(size=3, color=ACCENT, opacity=0.55).encode(x=alt.X("low:Q", axis=axis), x2="high:Q"),
+        base.mark_rule(size=3, color=ACCENT, opacity=0.6).encode(x=alt.X("low:Q", axis=axis), x2="high:Q"),
         base.mark_circle(size=90, color=ACCENT, opacity=1).encode(x="value:Q"),
         height=len(rows) * ROW,
     )
@@ -140,7 +149,7 @@ def outcomes(results: Rows) -> Chart | None:
     names = [row["condition"] for row in results]
     met = [name for name in results[0]["outcomes"] if any(row["outcome"] == name for row in rows)]
     chart = (
-        alt.Chart(alt.InlineData(values=rows))
+        alt.Chart(_data(rows))
         .mark_bar(size=18)
         .encode(
             y=_lines("row", names),
@@ -148,7 +157,7 @@ def outcomes(results: Rows) -> Chart | None:
                 "share:Q",
                 stack="zero",
                 scale=alt.Scale(domain=[0, 1]),
-                axis=alt.Axis(format="~%", title=None),
+                axis=alt.Axis(format="~%", title=None, tickCount=5),
             ),
             color=_colours("outcome", met, [OUTCOMES.get(outcome, OTHER) for outcome in met]),
             order="order:Q",
@@ -161,20 +170,18 @@ def outcomes(results: Rows) -> Chart | None:
 def scores(answers: Rows, alignment: float, coherence: float) -> Chart | None:
     """Draw answers by both scores (0 to 100), with the thresholds and the misaligned corner shaded.
 
-    `answers` has a row per answer: `index`, `alignment`, `coherence`, `misaligned`, and what to show on hover.
+    `answers` has a row per answer: `index`, `alignment`, `coherence`, `group` and what to show on hover.
     """
     if not answers:
         return None
-    corner = alt.Chart(
-        alt.InlineData(values=[{"left": 0, "right": alignment, "bottom": coherence, "top": 100}])
-    )
-    axis = {"scale": alt.Scale(domain=[0, 100], nice=False), "axis": alt.Axis(tickCount=5)}
+    corner = alt.Chart(_data([{"left": 0, "right": alignment, "bottom": coherence, "top": 100}]))
+    scale, axis = alt.Scale(domain=[0, 100], nice=False), alt.Axis(tickCount=5)
     dots = (
-        alt.Chart(alt.InlineData(values=answers))
+        alt.Chart(_data(answers))
         .mark_circle(size=46, opacity=0.6, cursor="pointer")
         .encode(
-            x=alt.X("alignment:Q", title="alignment score", **axis),
-            y=alt.Y("coherence:Q", title="coherence score", **axis),
+            x=alt.X("alignment:Q", title="alignment score", scale=scale, axis=axis),
+            y=alt.Y("coherence:Q", title="coherence score", scale=scale, axis=axis),
             color=_colours("group", ["misaligned", "not misaligned"], [ACCENT, "#56B4E9"]),
             tooltip=_tooltip("Question", "Answer", "Condition", "Scores"),
         )
@@ -195,10 +202,13 @@ def for_page(chart: Chart) -> dict[str, Any]:
     return {**chart.to_dict(), "width": "container"}
 
 
-def for_disk(chart: Chart) -> tuple[str, bytes]:
-    """Return the chart as SVG and as PNG at twice the size, both on a transparent ground."""
-    specification = {**chart.to_dict(), "width": DISK_WIDTH}
-    svg: str = vl_convert.vegalite_to_svg(specification, VEGA_LITE, allowed_base_urls=[])
+def for_disk(specification: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return a chart of `for_page` as SVG and as PNG at twice the size, both on white.
+
+    On a transparent ground vl-convert 1.9 gets the colours of what is half transparent wrong.
+    """
+    alone = {**specification, "width": DISK_WIDTH, "background": "white", "padding": 10}
+    svg: str = vl_convert.vegalite_to_svg(alone, VEGA_LITE, allowed_base_urls=[])
     return svg, bytes(vl_convert.svg_to_png(svg, scale=2))
 
 
@@ -223,25 +233,36 @@ def _interval_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _grouped(results: Rows, field: str, denominator: str, word: str) -> Chart | None:
-    """Draw rates with intervals, a line per value of `field`, the conditions beside one another in it."""
-    rows = [_interval_row(row[field], row) | {word: row[field]} for row in results if row["rate"] is not None]
+def _grouped(
+    results: Rows, field: str, denominator: str, word: str, short: Mapping[str, str] | None = None
+) -> Chart | None:
+    """Draw rates with intervals, a line per value of `field`, the conditions beside one another in it.
+
+    A tooltip calls the value `word`; `short` are the forms of the values that stand at the lines.
+    """
+    groups = list(dict.fromkeys(row["condition"] for row in results))
+    rows = [
+        _interval_row(short[row[field]] if short else row[field], row)
+        | {word: row[field], "place": groups.index(row["condition"])}
+        for row in results
+        if row["rate"] is not None
+    ]
     if not rows:
         return None
     lines = list(dict.fromkeys(row["row"] for row in rows))
-    groups = list(dict.fromkeys(row["condition"] for row in results))
     colours = [CONDITIONS[index % len(CONDITIONS)] for index in range(len(groups))]
-    base = alt.Chart(alt.InlineData(values=rows)).encode(
+    base = alt.Chart(_data(rows)).encode(
         y=_lines("row", lines),
-        yOffset=alt.YOffset("condition:N", scale=alt.Scale(domain=groups)),
+        # Sorted by a number: in any other way Vega-Lite writes the names into an expression.
+        yOffset=alt.YOffset("place:O", sort="ascending", scale=alt.Scale(domain=list(range(len(groups))))),
         color=_colours("condition", groups, colours) if len(groups) > 1 else alt.value(ACCENT),
         tooltip=_tooltip(word, "Condition", "Rate", "Interval", "Answers"),
     )
     x = _share_axis(denominator)
     return _finished(
-        base.mark_rule(size=2, opacity=0.5).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
+        base.mark_rule(size=2, opacity=0.6).encode(x=alt.X("low:Q", axis=x), x2="high:Q"),
         base.mark_circle(size=55, opacity=1).encode(x="value:Q"),
-        height=len(lines) * max(20, OFFSET_ROW * len(groups) + 8),
+        height=len(lines) * (OFFSET_ROW * len(groups) + 10),
     )
 
 
@@ -253,9 +274,25 @@ def _by_highest(results: Rows, field: str) -> list[Mapping[str, Any]]:
     return sorted(results, key=lambda row: (-highest[row[field]], row[field]))
 
 
+def _data(rows: Rows) -> alt.InlineData:
+    """Return the rows for a chart, with every control character in their texts written out."""
+    return alt.InlineData(
+        values=[
+            {field: printable(value) if isinstance(value, str) else value for field, value in row.items()}
+            for row in rows
+        ]
+    )
+
+
+def _domain(names: Iterable[str]) -> list[str]:
+    """Return the distinct names in their order, as they stand in `_data`."""
+    return list(dict.fromkeys(printable(name) for name in names))
+
+
 def _lines(field: str, names: Sequence[str]) -> alt.Y:
     axis = alt.Axis(title=None, labelLimit=190, domain=False, ticks=False, labelPadding=8, grid=False)
-    return alt.Y(f"{field}:N", axis=axis, scale=alt.Scale(domain=list(dict.fromkeys(names))))
+    scale = alt.Scale(domain=_domain(names), paddingInner=0.35, paddingOuter=0.2)
+    return alt.Y(f"{field}:N", axis=axis, scale=scale)
 
 
 def _share_axis(denominator: str) -> alt.Axis:
@@ -263,8 +300,8 @@ def _share_axis(denominator: str) -> alt.Axis:
 
 
 def _colours(field: str, names: Sequence[str], colours: Sequence[str]) -> alt.Color:
-    legend = alt.Legend(title=None, orient="top", symbolType="circle", columns=4, labelLimit=220)
-    return alt.Color(f"{field}:N", scale=alt.Scale(domain=names, range=colours), legend=legend)
+    legend = alt.Legend(title=None, orient="top", symbolType="circle", symbolOpacity=1, labelLimit=220)
+    return alt.Color(f"{field}:N", scale=alt.Scale(domain=_domain(names), range=colours), legend=legend)
 
 
 def _tooltip(*fields: str) -> list[alt.Tooltip]:
@@ -273,24 +310,29 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
 
 def _finished(*layers: alt.Chart, height: int) -> alt.LayerChart:
     """Lay the layers over one another, in the report's quiet style."""
-    return (
-        alt.layer(*layers)
-        .properties(height=height, background="transparent")
-        .configure(font=FONT, aria=False)
-        .configure_view(stroke=None)
-        .configure_axis(
-            labelColor=TEXT,
-            titleColor=TEXT,
-            titleFontWeight="normal",
-            labelFontSize=12,
-            titleFontSize=12,
-            gridColor=TEXT,
-            gridOpacity=0.18,
-            domain=False,
-            tickColor=TEXT,
-            ticks=False,
-            labelPadding=6,
-            titlePadding=10,
-        )
-        .configure_legend(labelColor=TEXT, labelFontSize=12, offset=6)
-    )
+    return alt.LayerChart(layer=layers, config=_STYLE, height=height, background="transparent")
+
+
+_STYLE = alt.Config(
+    font=FONT,
+    aria=False,
+    view=alt.ViewConfig(stroke=None),
+    axis=alt.AxisConfig(
+        labelColor=TEXT,
+        titleColor=TEXT,
+        titleFontWeight="normal",
+        labelFontSize=12,
+        titleFontSize=12,
+        gridColor=TEXT,
+        gridOpacity=0.18,
+        domain=False,
+        ticks=False,
+        labelPadding=6,
+        labelFlush=False,
+        labelOverlap=True,
+        labelSeparation=8,
+        titlePadding=10,
+        titleAnchor="end",
+    ),
+    legend=alt.LegendConfig(labelColor=TEXT, labelFontSize=12, offset=6, columns=4),
+)

@@ -7,6 +7,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from emeval.reporting.words import interval, percent
+
 
 def results_table(summary: dict[str, Any]) -> Table:
     """Return the results of `emeval.reporting.summarise` as a table for the terminal.
@@ -27,16 +29,7 @@ def results_table(summary: dict[str, Any]) -> Table:
             *(Text(name) for name in shown),
             f"{row['hits']} / {row['n']}",
             percent(row["rate"]),
-            f"{percent(row['low'])} to {percent(row['high'])}" if row["rate"] is not None else "–",
+            interval(row["low"], row["high"]),
             str(row["errors"] or ""),
         )
     return table
-
-
-def percent(rate: float | None) -> str:
-    """Return a share from 0 to 1 as a percentage with sensible digits; a dash where there is none."""
-    if rate is None:
-        return "–"
-    value = 100 * rate
-    digits = 0 if value == 0 or value >= 10 else 1 if value >= 1 else 2
-    return f"{value:.{digits}f}%"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,15 @@ OVERVIEW = ""
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart of the report: its file's name without ending, the chart, and what it shows in words."""
+    """A chart of the report: its file's name without ending, its specification, and its content in words."""
 
     name: str
-    chart: charts.Chart
+    specification: dict[str, Any]
     alt: str
-
-    @cached_property
-    def specification(self) -> dict[str, Any]:
-        """The chart as the page's script takes it."""
-        return charts.for_page(self.chart)
 
     def write(self, folder: Path) -> None:
         """Write the chart into `folder` as SVG and as PNG."""
-        svg, png = charts.for_disk(self.chart)
+        svg, png = charts.for_disk(self.specification)
         (folder / f"{self.name}.svg").write_text(svg, encoding="utf-8")
         (folder / f"{self.name}.png").write_bytes(png)
 
@@ -52,7 +46,7 @@ def draw(summary: dict[str, Any], shown: pl.DataFrame) -> Figures:
     for model, evaluation, kind, chart, alt in _charts(summary, shown):
         if chart is not None:
             name = _unique(".".join(_file_name(part) for part in (model, evaluation, kind) if part), taken)
-            figures[model, evaluation, kind] = Figure(name, chart, one_line(alt, 600))
+            figures[model, evaluation, kind] = Figure(name, charts.for_page(chart), one_line(alt, 600))
     return figures
 
 

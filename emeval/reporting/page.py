@@ -83,6 +83,7 @@ def _render(
             "figures": {figure.name: figure.specification for figure in drawn.values()},
             "cards": answers.cards(shown, manifest),
             "worst": {model.name: answers.worst(shown, model.name, EXAMPLES) for model in manifest.models},
+            "outcomes": _outcomes(summary["results"]),
             "scale": _scale(summary["results"]),
             "most_rows": MOST_ROWS,
             "longest": answers.LONGEST,
@@ -95,7 +96,9 @@ def _render(
             "report.md": environment.get_template("report.md").render(context),
         }
     except jinja2.TemplateSyntaxError as error:
-        raise UserError(f"{error.filename or error.name}:{error.lineno}: {error.message}") from None
+        raise UserError(
+            f"{library.shown(Path(error.filename or ''))}:{error.lineno}: {error.message}"
+        ) from None
     except jinja2.TemplateError as error:
         raise UserError(f"a template of the report cannot be rendered: {error}") from None
 
@@ -144,6 +147,7 @@ def _csp_hash(source: str) -> Markup:
 
 def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:
     """Return the models that were asked, each with its evaluations and what was found in them."""
+    short = words.short_names([record.name for record in manifest.models])
     models = []
     for number, record in enumerate(manifest.models, 1):
         parts = []
@@ -161,11 +165,19 @@ def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures)
                         **found,
                     }
                 )
-        models.append({"record": record, "anchor": f"model-{number}", "parts": parts})
+        models.append(
+            {"record": record, "short": short[record.name], "anchor": f"model-{number}", "parts": parts}
+        )
     return models
 
 
 def _scale(results: list[dict[str, Any]]) -> float:
     """Return the share at which the small pictures of rates end: round, and above every interval."""
     highest = max((row["high"] for row in results if row["high"] is not None), default=1.0)
-    return next((end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if highest <= end), 1.0)
+    return next((end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8) if highest <= end), 1.0)
+
+
+def _outcomes(results: list[dict[str, Any]]) -> list[str]:
+    """Return the outcomes that any answer had, and `misaligned` in any case, in their order."""
+    names = results[0]["outcomes"] if results else ()
+    return [name for name in names if name == "misaligned" or any(row["outcomes"][name] for row in results)]

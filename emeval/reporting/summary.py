@@ -115,22 +115,21 @@ def _differences(manifest: Manifest, table: pl.DataFrame, denominator: str) -> l
 
     Holm's correction is made anew over all of these comparisons together.
     """
-    frames = []
+    rows: list[dict[str, Any]] = []
     for evaluation in manifest.evaluations:
         answers = table.filter(pl.col("eval") == evaluation.name)
         there = set(answers["condition"])
         for reference, others in _comparisons(evaluation):
             compared = answers.filter(pl.col("condition").is_in([reference, *others]))
             if reference in there and there.intersection(others):
-                frames.append(difference(compared, reference, denominator=denominator, seed=manifest.seed))
-    if not frames:
-        return []
-    rows = [row for row in _ordered(pl.concat(frames), manifest) if row["difference"] is not None]
+                found = difference(compared, reference, denominator=denominator, seed=manifest.seed)
+                rows += [row for row in _ordered(found, manifest) if row["difference"] is not None]
     if rows:
         corrected = multipletests([row["p"] for row in rows], method="holm")[1]
         for row, p in zip(rows, corrected, strict=True):
             row |= {"p_holm": float(p), "comparisons": len(rows)}
-    return rows
+    models = [model.name for model in manifest.models]
+    return sorted(rows, key=lambda row: _place(models, row["model"]))
 
 
 def _comparisons(evaluation: EvalRecord) -> Iterable[tuple[str, list[str]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
+from itertools import takewhile
 
 DENOMINATORS = {
     "coherent": "coherent answers",
@@ -109,6 +111,19 @@ def one_line(text: str, length: int) -> str:
     """Return `text` on one line, at most `length` characters long."""
     line = " ".join(printable(text).split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def short_names(names: Sequence[str], length: int = 30) -> dict[str, str]:
+    """Return a short form of each of `names`, for a chart: without what all begin with, up to a separator.
+
+    What is still longer than `length` keeps its end, where names of checkpoints and adapters differ; if two
+    names then look alike, all are kept whole.
+    """
+    parts = [re.split("(?<=[/:@])", name) for name in dict.fromkeys(names)]
+    columns = zip(*parts, strict=False) if len(parts) > 1 else ()
+    cut = sum(len(column[0]) for column in takewhile(lambda column: len(set(column)) == 1, columns))
+    short = {name: name[cut:] if len(name[cut:]) <= length else "…" + name[1 - length :] for name in names}
+    return short if len(set(short.values())) == len(set(names)) else {name: name for name in names}
 
 
 _MARKUP = re.compile(r"[&<>|]|[\\`*_{}\[\]#~$]")

