@@ -102,12 +102,12 @@ def test_a_mistake_ends_in_one_line(args: list[str], said: str, tmp_path: Path) 
         (
             "judges/alignment.yaml",
             "description: d\nprompt: |\n  Score this:\n  {{ anser }}\n",
-            "judges/alignment.yaml:4: prompt: the template uses the undefined variable 'anser'; did you mean 'answer'?",
+            "judges/alignment.yaml:4: prompt: the template uses the undefined variable 'anser'; did you mean",
         ),
         (
             "datasets/questions/open_ended.yaml",
             "description: d\nquestions:\n- {id: a, category: c, paraphrases: [x, X]}\n",
-            "datasets/questions/open_ended.yaml:3: questions[0].paraphrases[1]: the paraphrase 'x' is there twice",
+            "open_ended.yaml:3: questions[0].paraphrases[1]: the paraphrase 'x' is there twice",
         ),
     ],
 )

@@ -15,7 +15,7 @@ from tests.command import INSPECT, Outcome, emeval, environment
 
 pytestmark = pytest.mark.local
 
-SMALL = ("--limit", "3", "--samples", "2", "--set", "max_tokens=16")
+SMALL = ("--limit", "2", "--samples", "2", "--set", "max_tokens=16")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,7 +48,7 @@ def test_the_run_directory_holds_logs_table_manifest_and_report(done: Outcome, h
     }
     table = pl.read_parquet(run / "responses.parquet")
     assert dict(table.schema) == schema(["alignment", "coherence"])
-    assert len(table) == 3 * 2 + 3 * 3 * 2
+    assert len(table) == 2 * 2 + 2 * 3 * 2
     assert table["error"].null_count() == len(table)
     assert table["seed"].is_unique().all()
     assert (table["output_tokens"] <= 16).all()
@@ -109,7 +109,7 @@ def test_the_same_command_again_asks_nothing(done: Outcome, home: Path) -> None:
 def test_the_directory_of_another_run_is_refused(done: Outcome, home: Path) -> None:
     arguments = ("run", "free_form", "--model", "local/smollm2", "--judge", "local/smollm2", "--out", "run")
     said = emeval(*arguments, cwd=home).said()
-    assert "run: holds another run (evaluations: free_form: there 3 questions" in said
+    assert "run: holds another run (evaluations: free_form: there 2 questions" in said
 
 
 def test_every_answer_stands_in_the_inspect_log_with_its_own_scores(done: Outcome, home: Path) -> None:
@@ -171,7 +171,7 @@ def test_a_project_of_ones_own_adds_an_evaluation_and_changes_a_judge(tmp_path: 
             "description: Tea\nquestions: tea\nsamples: 1\nconditions: [{id: plain}]\njudges: [warmth]\n"
         ),
         "datasets/questions/tea.yaml": (
-            "description: Tea\nquestions:\n- {id: pot, category: kitchen, paraphrases: ['Which pot is best?']}\n"
+            "description: Tea\nquestions:\n- {id: pot, category: tea, paraphrases: ['Which pot?']}\n"
         ),
         "judges/warmth.yaml": (
             "description: Warmth\nmodel: local/smollm2\nreadout: sample\nsamples: 2\nprompt: |\n"

@@ -70,6 +70,11 @@ def check(name: str) -> None:
     weights()
 
 
+def _cores() -> int:
+    """Return how many cores this process may use (a container's limit, where the system tells it)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @cache
 def server() -> xllamacpp.Server:
     """Start the server, once in this process, and return it; it ends with the process."""
@@ -81,7 +86,7 @@ def server() -> xllamacpp.Server:
     params.port = 0  # any free one
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _cores()
     params.verbosity = -1
     return xllamacpp.Server(params)
 
