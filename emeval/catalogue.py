@@ -50,7 +50,7 @@ def _entries(kind: type[Definition]) -> list[dict[str, Any]]:
 
 
 def _entry(kind: type[Definition], name: str, path: Path) -> dict[str, Any]:
-    own = not path.is_relative_to(library.builtin())
+    own = path.parent.resolve() != library.builtin(library.FOLDERS[kind]).resolve()
     entry: dict[str, Any] = {"name": name, "yours": own, "file": library.shown(path)}
     try:
         definition = library.read(kind, path)

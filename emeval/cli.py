@@ -1,14 +1,14 @@
 """The command line. It holds no logic: each command calls one function and shows what that returns.
 
-Exit codes: 0 done, 2 wrong use or wrong input, 4 the run ended with errors in some answers. Heavy imports
-stand inside the commands, so that `--help` and `list` answer at once.
+Exit codes: 0 done, 2 wrong use or wrong input, 4 the run ended with errors in some answers, 130 stopped by
+the user. Heavy imports stand inside the commands, so that `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +27,7 @@ from emeval.prepared import settings_from
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # of the click that typer brings
 WRONG_INPUT = 2
 ERRORS_IN_ANSWERS = 4
+STOPPED = 130
 
 app = typer.Typer(
     name="emeval",
@@ -171,14 +172,16 @@ def _run(
 
     console = Console(stderr=True)
     with _only_json_on_stdout():
-        done = run_(evaluations, models, judges, access=Access(**access), console=console, **how)
+        command = shlex.join(["emeval", *sys.argv[1:]])
+        how |= {"access": Access(**access), "console": console, "command": command}
+        done = run_(evaluations, models, judges, **how)
         with console.status("writing the report"):
             page = done.report()
         summary = done.summary()
     if as_json:
         _print_json(summary)
     else:
-        _show(summary, page)
+        _show(summary, page, done.path)
     if done.manifest.errors:
         console.print(
             f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
@@ -208,7 +211,7 @@ def report(
         _print_json(done.summary())
         return
     page = done.report(out)
-    _show(done.summary(), page)
+    _show(done.summary(), page, done.path)
 
 
 @app.command()
@@ -233,7 +236,7 @@ def doctor(as_json: Json = False) -> None:
         raise typer.Exit(WRONG_INPUT)
 
 
-def _show(summary: dict[str, Any], page: Path) -> None:
+def _show(summary: dict[str, Any], page: Path, run_directory: Path) -> None:
     from emeval.reporting.console import results_table
 
     console = Console()
@@ -243,7 +246,7 @@ def _show(summary: dict[str, Any], page: Path) -> None:
         console.print(Text(f"\n{note}", style="yellow"))
     console.print()
     console.print("report ", Text(str(page)), sep="", soft_wrap=True)
-    console.print("answers", Text(f"inspect view --log-dir {page.parent.parent / 'logs'}"), soft_wrap=True)
+    console.print("answers", Text(f"inspect view --log-dir {run_directory / 'logs'}"), soft_wrap=True)
 
 
 def _print_json(content: object) -> None:
@@ -268,12 +271,10 @@ def main() -> None:
             f"{error.format_message()}; `emeval --help` and `emeval COMMAND --help` show what there is"
         )
     except (KeyboardInterrupt, typer.Abort):
+        code = STOPPED
+    if code == STOPPED:  # typer makes this code of a KeyboardInterrupt in a command
         print("emeval: stopped; the same command goes on from here", file=sys.stderr)
-        code = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # The embedded server's threads would outlive the interpreter's end; nothing is left to be done.
-    os._exit(code if isinstance(code, int) else 0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> int:

@@ -7,11 +7,21 @@ YAML, and saying where a mistake stands, is `emeval.library`'s work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
-from emeval.templates import check_template
+from emeval.templates import check_template, needs_variable, uses_variable
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
 """An id: lower-case letters, digits, `_` and `-`."""
@@ -19,13 +29,23 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 """Text that is not empty."""
 
-CONDITION_VARIABLES = ("question",)
-CUE_VARIABLES = ("question", "cue")
-JUDGE_VARIABLES = ("question", "answer", "scale", "labels")
+CONDITION_VARIABLES: dict[str, object] = {"question": "a"}
+CUE_VARIABLES: dict[str, object] = {"question": "a", "cue": "b"}
+JUDGE_VARIABLES: dict[str, object] = {
+    "question": "a",
+    "answer": "b",
+    "scale": SimpleNamespace(low=0, high=100),
+    "labels": {"LABEL": "c"},
+}
 
 ConditionTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, CONDITION_VARIABLES))]
+UserTemplate = Annotated[ConditionTemplate, AfterValidator(lambda text: needs_variable(text, "question"))]
 CueTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, CUE_VARIABLES))]
-JudgeTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, JUDGE_VARIABLES))]
+JudgeTemplate = Annotated[
+    Text,
+    AfterValidator(lambda text: check_template(text, JUDGE_VARIABLES)),
+    AfterValidator(lambda text: needs_variable(text, "answer")),
+]
 
 
 class Definition(BaseModel):
@@ -83,8 +103,16 @@ class QuestionSet(Definition):
 class Placement(Definition):
     """Where a cue stands: templates of the user's and the system's message, over `question` and `cue`."""
 
-    user: CueTemplate = "{{ question }}"
+    user: Annotated[CueTemplate, AfterValidator(lambda text: needs_variable(text, "question"))] = (
+        "{{ question }}"
+    )
     system: CueTemplate | None = None
+
+    @model_validator(mode="after")
+    def _shows_the_cue(self) -> Self:
+        if not any(uses_variable(text, "cue") for text in (self.user, self.system or "")):
+            raise DefinitionError("{{ cue }} is in neither template, so the trigger would not be asked", ())
+        return self
 
 
 PLACEMENTS: dict[str, Placement] = {
@@ -129,7 +157,7 @@ class Condition(Definition):
 
     id: Name
     cue: Literal["trigger", "lookalike"] | None = None
-    user: ConditionTemplate = "{{ question }}"
+    user: UserTemplate = "{{ question }}"
     system: ConditionTemplate | None = None
 
 
@@ -172,8 +200,11 @@ class Evaluation(Definition):
             raise DefinitionError(
                 f"no condition {self.reference!r}; there are: {', '.join(ids)}", ("reference",)
             )
-        if self.trigger is None and any(condition.cue for condition in self.conditions):
-            raise ValueError("a condition has a 'cue', so the evaluation needs a 'trigger'")
+        cued = next((i for i, condition in enumerate(self.conditions) if condition.cue), None)
+        if self.trigger is None and cued is not None:
+            raise DefinitionError(
+                "with a 'cue' the evaluation needs a 'trigger'", ("conditions", cued, "cue")
+            )
         return self
 
 
@@ -194,15 +225,52 @@ class Judge(Definition):
     @model_validator(mode="after")
     def _reserved(self) -> Self:
         if "UNREADABLE" in self.labels:
-            raise DefinitionError("'UNREADABLE' is emeval's own label; give yours another name", ("labels",))
+            raise DefinitionError(
+                "'UNREADABLE' is emeval's own label; give yours another name", ("labels", "UNREADABLE")
+            )
         return self
+
+
+Names = Annotated[
+    list[str],
+    BeforeValidator(
+        lambda value: [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    ),
+]
+"""A list of names, or the names with commas between them."""
+
+
+class Settings(Definition):
+    """What may be set for an evaluation: by `--set`, by `-T` under Inspect, in a suite."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _something(cls, value: object) -> object:
+        if value is None:
+            raise ValueError("nothing stands here; leave the key out, or give it a value")
+        return value
+
+    samples: int | None = Field(None, ge=1, description="answers to each question in each condition")
+    limit: int | None = Field(None, ge=1, description="only the first so many questions")
+    conditions: Names | None = Field(None, min_length=1, description="only these, with commas between")
+    judges: Names | None = Field(None, min_length=1, description="these instead, with commas between")
+    trigger: str | None = Field(None, description="name of a trigger")
+    placement: str | None = Field(None, description="where the trigger stands: start, end, system")
+    trigger_text: str | None = Field(None, min_length=1, description="a trigger of your own, as text")
+    lookalike_text: str | None = Field(None, min_length=1, description="its look-alike: same kind and length")
+    temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
+    top_p: float | None = Field(None, gt=0, le=1, description="nucleus sampling")
+    max_tokens: int | None = Field(None, ge=1, description="most tokens of an answer")
+    seed: int = Field(0, ge=0, description="seed from which every answer's own seed is drawn")
 
 
 class SuiteEntry(Definition):
     """One evaluation of a suite, with the settings it runs under."""
 
     eval: Name
-    settings: dict[str, str | int | float | list[str]] = {}
+    settings: Settings = Settings()
 
 
 class Suite(Definition):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
+import asyncio
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from typing import Any
 
 import anyio
 from inspect_ai import eval_set
-from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, get_model_info
+from inspect_ai.model import ChatMessage, ChatMessageUser, Model, get_model_info
 from rich.console import Console
 
 from emeval import journal, responses, tasks
 from emeval.errors import UserError
 from emeval.journal import Journal
-from emeval.judging.readouts import choose
+from emeval.judging.readouts import PROBE, choose
 from emeval.manifest import JudgeRecord, Manifest, Usage
-from emeval.models.access import RETRIES, open_model, plain
+from emeval.models.access import open_model, plain, release
+from emeval.models.names import parse
 from emeval.runs import Plan, Run, begin, now, plan
 
 LOGS = "logs"
@@ -34,13 +34,26 @@ class Access:
     judge_base_url: str | None = None
     max_connections: int | None = None
 
-    def model(self, name: str, retries: int = RETRIES) -> Model:
+    def model(self, name: str) -> Model:
         """Open a model that is evaluated."""
-        return open_model(name, self.model_base_url, self.max_connections, retries)
+        return open_model(name, self.model_base_url, self.max_connections)
 
-    def judge(self, name: str, retries: int = RETRIES) -> Model:
+    def check(self, what: Plan) -> None:
+        """Raise `UserError` if a base model on vLLM would be asked at two addresses.
+
+        Inspect keeps one server for a base model: what is meant for the second would go to the first.
+        """
+        bases = {parse(name).base_model for name in what.models if name.startswith("vllm/")}
+        both = bases & {parse(name).base_model for name in what.judge_models.values()}
+        if both and self.model_base_url != self.judge_base_url:
+            raise UserError(
+                f"{min(both)}: model and judge have different base URLs, but one base model on vLLM has one "
+                "server; name the judge as openai-api/SERVICE/NAME"
+            )
+
+    def judge(self, name: str) -> Model:
         """Open a judge model."""
-        return open_model(name, self.judge_base_url, self.max_connections, retries, "judge model")
+        return open_model(name, self.judge_base_url, self.max_connections, "judge model")
 
 
 def run(
@@ -55,23 +68,37 @@ def run(
     settings: dict[str, Any] | None = None,
     access: Access = Access(),
     console: Console | None = None,
+    command: str = "emeval.run (from Python)",
 ) -> Run:
     """Ask, judge and write the run directory; go on where an earlier start of the same run stopped.
 
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
     of the evaluation) and both (`alignment=openai/gpt-4o`). `samples` is the number of answers to each
     question in each condition, `limit` the number of questions; `settings` holds any other setting of
-    `emeval.prepared.Settings`. Errors of single answers do not end the run: they stand in the table's column
+    `emeval.definitions.Settings`. Errors of single answers do not end the run: they stand in the column
     `error`, the manifest's status is then `errors`, and the same call asks for them again. Progress goes to
-    `console`, by default standard error. Raises `UserError` for what the caller must mend.
+    `console`, by default standard error; `command` is recorded. Raises `UserError` for what is the caller's
+    to mend.
     """
+    _refuse_running_loop()
     counts = {key: value for key, value in {"samples": samples, "limit": limit}.items() if value is not None}
     what = plan(_listed(evaluations), _listed(models), _listed(judges), seed, {**(settings or {}), **counts})
     path = Path(out) if out else what.default_directory()
-    record = begin(what, path, shlex.join(["emeval", *sys.argv[1:]]))
+    record = begin(what, path, command)
     if record.status != "complete":
         _execute(what, path, record, access, console or Console(stderr=True))
     return Run(path)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UserError(
+        "emeval.run: an event loop is running here already (as in a notebook); "
+        "call it in a thread: await asyncio.to_thread(emeval.run, …)"
+    )
 
 
 def _listed(names: str | Sequence[str]) -> list[str]:
@@ -80,16 +107,18 @@ def _listed(names: str | Sequence[str]) -> list[str]:
 
 def _execute(what: Plan, path: Path, record: Manifest, access: Access, console: Console) -> None:
     started = time.monotonic()
+    access.check(what)
     with journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
         judges = {name: access.judge(name) for name in set(what.judge_models.values())}
-        anyio.run(_probe, what, access, keeper)
+        anyio.run(_probe, what, models, judges, keeper)
         # Imported only now: hooks that are there when the first model is opened, Inspect announces on stdout.
         from emeval.progress import watching
 
+        stopped = True
         try:
             with watching(console):
-                eval_set(
+                _, logs = eval_set(
                     [tasks.build(prepared) for prepared in what.evaluations],
                     log_dir=str(path / LOGS),
                     model=models,
@@ -102,27 +131,31 @@ def _execute(what: Plan, path: Path, record: Manifest, access: Access, console: 
                     log_level="error",
                     max_tasks=len(models),
                 )
+            # After Ctrl-C Inspect returns without the logs of what it had not finished.
+            finished = [log for log in logs if log.status in ("success", "error")]
+            stopped = len(finished) < len(models) * len(what.evaluations)
         finally:
             # Also after Ctrl-C: what was obtained is read, and the same command goes on from here.
             record.seconds += time.monotonic() - started
-            _finish(what, path, record, keeper)
+            _finish(what, path, record, keeper, stopped)
+        if stopped:
+            raise KeyboardInterrupt
 
 
-async def _probe(what: Plan, access: Access, keeper: Journal) -> None:
-    """Ask every model for one token, and every judge model for its readout, before the run begins.
+async def _probe(what: Plan, models: list[Model], judges: dict[str, Model], keeper: Journal) -> None:
+    """Ask every model for a word, and every judge model for its readout, before the run begins.
 
     A wrong key, a model that the server does not have, a judge that cannot be read: better known now than
     after the last answer. What is learned is journaled, so that it is asked once in a run.
     """
-    hello = [ChatMessageUser(content="Hello")]
-    for name in what.models:
-        async with access.model(name, retries=1) as model:
-            await _answering(
-                f"model {name}", keeper.ask("model", model, [*hello], GenerateConfig(max_tokens=1), "probe")
-            )
+    for model in models:
+        hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
+        await _answering(f"model {model}", keeper.ask("model", model, hello, PROBE, "probe"))
     for name, judge in what.judges.items():
-        async with access.judge(what.judge_models[name], retries=1) as model:
-            await _answering(f"judge {name} on {model}", choose(judge, model, keeper))
+        model = judges[what.judge_models[name]]
+        await _answering(f"judge {name} on {model}", choose(judge, model, keeper))
+    for model in {*models, *judges.values()}:
+        await release(model)
 
 
 async def _answering(who: str, asked: Coroutine[Any, Any, object]) -> None:
@@ -132,13 +165,14 @@ async def _answering(who: str, asked: Coroutine[Any, Any, object]) -> None:
         raise UserError(f"{who}: does not answer: {plain(error)[:300]}") from None
 
 
-def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal) -> None:
+def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
     """Read the logs into the table, and what was used into the manifest."""
     thresholds = {prepared.name: prepared.evaluation.thresholds for prepared in what.evaluations}
     table, instruments = responses.harvest(path / LOGS, record.run, what.judges, thresholds)
     responses.write(table, path)
-    record.errors = what.size - table["error"].null_count()
-    record.status = "errors" if record.errors else "complete"
+    missing = what.size - len(table)
+    record.errors = len(table) - table["error"].null_count() + (0 if stopped else missing)
+    record.status = "started" if stopped else "errors" if record.errors else "complete"
     record.finished = now()
     record.judges = [
         JudgeRecord(

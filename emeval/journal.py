@@ -56,13 +56,12 @@ class Journal:
                 "COMMIT",
             ):
                 self._db.execute(statement)
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             self._db.close()
-            if "locked" not in str(error):
-                raise
-            raise UserError(
-                f"{path}: another emeval process is working on this run; wait for it, or name another --out"
-            ) from None
+            reason = f"cannot be used as the run's journal ({error}); name another --out"
+            if "locked" in str(error):
+                reason = "another emeval process is working on this run; wait for it, or name another --out"
+            raise UserError(f"{path}: {reason}") from None
 
     def close(self) -> None:
         """Close the file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -65,7 +65,7 @@ def files(kind: type[Definition]) -> dict[str, Path]:
     """Return the files of the definitions of `kind` by name, the user's before the shipped ones."""
     found: dict[str, Path] = {}
     for folder in folders(FOLDERS[kind]):
-        for path in sorted((*folder.glob("*.yaml"), *folder.glob("*.yml"))):
+        for path in sorted((*folder.glob("[!.]*.yaml"), *folder.glob("[!.]*.yml"))):
             found.setdefault(path.stem, path)
     return dict(sorted(found.items()))
 
@@ -99,10 +99,12 @@ def read(kind: type[D], path: Path) -> D:
         raise UserError(f"{shown(path)}: cannot be read: {error}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.load(text, Loader=_Loader)  # a safe one
         _check_keys(node, path)
-        content = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        # At the end of the file, what was left open is of more use than where that was noticed.
+        unclosed = "end of stream" in (error.problem or "") or "<stream end>" in (error.problem or "")
+        mark = (error.context_mark if unclosed else None) or error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = error.problem or error.context or "not readable"
         raise UserError(f"{shown(path)}:{line}: this is not YAML: {problem}") from None
@@ -116,12 +118,24 @@ def read(kind: type[D], path: Path) -> D:
         raise _user_error(kind, error, node, path) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with a line also for a value that cannot be made, such as a day that is none."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
+
+
 def _check_keys(node: yaml.Node | None, path: Path) -> None:
-    """Refuse a key that stands twice in one mapping: YAML would silently take the last."""
-    for mapping in _mappings(node):
+    """Refuse a key that is no text, or stands twice in one mapping: YAML would silently take the last."""
+    for mapping in _mappings(node, set()):
         seen: dict[str, int] = {}
         for key, _ in mapping.value:
             line = key.start_mark.line + 1
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise UserError(f"{shown(path)}:{line}: {key.value}: put this key in quotes, it is no text")
             if key.value in seen:
                 raise UserError(
                     f"{shown(path)}:{line}: {key.value}: this key is in line {seen[key.value]} already"
@@ -129,14 +143,17 @@ def _check_keys(node: yaml.Node | None, path: Path) -> None:
             seen[key.value] = line
 
 
-def _mappings(node: yaml.Node | None) -> Iterator[yaml.MappingNode]:
+def _mappings(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.MappingNode]:
+    if id(node) in seen:  # an alias: it may even lead back to itself
+        return
+    seen.add(id(node))
     if isinstance(node, yaml.MappingNode):
         yield node
         for _, value in node.value:
-            yield from _mappings(value)
+            yield from _mappings(value, seen)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            yield from _mappings(value)
+            yield from _mappings(value, seen)
 
 
 def _user_error(
@@ -145,13 +162,13 @@ def _user_error(
     # A misspelt key is unknown and leaves another one missing: the first of the two is the one to say.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
-    where = [*first["loc"]]
+    where = [part for part in first["loc"] if part != "[key]"]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, DefinitionError):
         where += cause.at
-    line = _line(node, where)
-    if isinstance(cause, TemplateError):
-        line += cause.line + (-1 if _inline(node, where) else 0)
+    line, scalar = _descend(node, where)
+    if isinstance(cause, TemplateError) and isinstance(scalar, yaml.ScalarNode):
+        line = _template_line(scalar, cause.line)
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     place = f"{shown(path)}:{line}: " + (f"{key}: " if key else "")
@@ -250,11 +267,10 @@ def _descend(node: yaml.Node | None, where: Sequence[str | int]) -> tuple[int, y
     return line, node
 
 
-def _line(node: yaml.Node | None, where: Sequence[str | int]) -> int:
-    return _descend(node, where)[0]
-
-
-def _inline(node: yaml.Node | None, where: Sequence[str | int]) -> bool:
-    """Whether the text at `where` begins on the line of its key (no block scalar)."""
-    found = _descend(node, where)[1]
-    return not (isinstance(found, yaml.ScalarNode) and found.style in ("|", ">"))
+def _template_line(scalar: yaml.ScalarNode, line: int) -> int:
+    """Return the file's line of a template's line: exactly in a block, else where the text begins."""
+    begins = scalar.start_mark.line + 1
+    if scalar.style != "|":
+        return begins
+    blank = scalar.value[: -len(scalar.value.lstrip())].count("\n")
+    return int(begins + blank + line)

@@ -90,7 +90,7 @@ class Manifest(_Record):
     created: str
     finished: str | None = None
     seconds: float = 0.0
-    """Working time, over all starts of the run."""
+    """Working time, over all starts of the run that were not killed."""
     status: Literal["started", "complete", "errors"] = "started"
     errors: int = 0
     """Answers that ended in an error."""

@@ -7,9 +7,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from emeval import library
 from emeval.definitions import (
@@ -20,48 +20,28 @@ from emeval.definitions import (
     Placement,
     Question,
     QuestionSet,
+    Settings,
     Suite,
     Trigger,
 )
 from emeval.errors import UserError, unknown
 from emeval.templates import render
 
-Names = Annotated[
-    list[str], BeforeValidator(lambda value: value.split(",") if isinstance(value, str) else value)
-]
-"""A list of names, or the names with commas between them."""
 
+def parse_settings(values: dict[str, Any], where: str) -> Settings:
+    """Check settings as they were given, text for numbers included. Raises `UserError`.
 
-class Settings(BaseModel):
-    """What may be set for an evaluation: by `--set`, by `-T` under Inspect, in a suite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-    samples: int | None = Field(None, ge=1, description="answers to each question in each condition")
-    limit: int | None = Field(None, ge=1, description="only the first so many questions")
-    conditions: Names | None = Field(None, description="only these conditions, with commas between")
-    judges: Names | None = Field(None, description="these judges instead, with commas between")
-    trigger: str | None = Field(None, description="name of a trigger")
-    placement: str | None = Field(None, description="where the trigger stands: start, end, system")
-    trigger_text: str | None = Field(None, description="a trigger of your own, as text")
-    lookalike_text: str | None = Field(None, description="its look-alike: same kind, same length")
-    temperature: float | None = Field(None, ge=0, le=2, description="sampling temperature")
-    top_p: float | None = Field(None, gt=0, le=1, description="nucleus sampling")
-    max_tokens: int | None = Field(None, ge=1, description="most tokens of an answer")
-    seed: int = Field(0, ge=0, description="seed from which every answer's own seed is drawn")
-
-    @classmethod
-    def parse(cls, values: dict[str, Any], where: str) -> Settings:
-        """Check settings as they were given. Raises `UserError`; `where` names what they were given for."""
-        for key in values:
-            if key not in cls.model_fields:
-                raise unknown("setting", key, cls.model_fields, where)
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            said = first["msg"].replace("Input should be", "expected a value").replace("a value a ", "a ")
-            raise UserError(f"{where}: {first['loc'][0]}: found {first['input']!r}, {said}") from None
+    `where` names what they were given for.
+    """
+    for key in values:
+        if key not in Settings.model_fields:
+            raise unknown("setting", key, Settings.model_fields, where)
+    try:
+        return Settings.model_validate(values, strict=False)
+    except ValidationError as error:
+        first = error.errors()[0]
+        said = first["msg"].replace("Input should be", "expected a value").replace("a value a ", "a ")
+        raise UserError(f"{where}: {first['loc'][0]}: found {first['input']!r}, {said}") from None
 
 
 @dataclass(frozen=True)
@@ -73,7 +53,12 @@ class Cue:
     text: str
     lookalike: str | None
     placement: str
-    template: Placement
+    placements: dict[str, Placement]
+
+    @property
+    def template(self) -> Placement:
+        """The templates of the placement."""
+        return self.placements[self.placement]
 
 
 class Prompt(NamedTuple):
@@ -144,8 +129,9 @@ class Prepared:
 
     def _prompt(self, question: Question, condition: Condition, sample: int) -> Prompt:
         paraphrase = sample % len(question.paraphrases)
-        user = render(condition.user, question=question.paraphrases[paraphrase])
-        system = render(condition.system, question=user) if condition.system else None
+        wording = question.paraphrases[paraphrase]
+        user = render(condition.user, question=wording)
+        system = render(condition.system, question=wording) if condition.system else None
         text = None
         if condition.cue and self.cue:
             text = self.cue.text if condition.cue == "trigger" else self.cue.lookalike
@@ -209,41 +195,41 @@ def _conditions(evaluation: Evaluation, settings: Settings, name: str) -> list[C
 
 
 def _cue(name: str, evaluation: Evaluation, settings: Settings, where: str) -> Cue | None:
-    given = {"trigger", "placement", "trigger_text", "lookalike_text"} & settings.model_dump(
-        exclude_none=True
-    ).keys()
-    cues = {condition.cue for condition in evaluation.conditions} - {None}
-    if not cues or evaluation.trigger is None:
-        if given and evaluation.trigger is None:
-            raise UserError(
-                f"{name}: has no trigger, so '{sorted(given)[0]}' cannot be set; backdoor has one"
-            )
+    given = [key for key in TRIGGER_SETTINGS if getattr(settings, key) is not None]
+    if evaluation.trigger is None:
+        if given:
+            raise UserError(f"{name}: has no trigger, so {given[0]!r} cannot be set; backdoor has one")
         return None
-    if settings.trigger_text is None:
-        if settings.lookalike_text is not None:
+    cue = _own_cue(name, evaluation, settings) or _known_cue(evaluation.trigger, settings, where)
+    if cue.placement not in cue.placements:
+        raise unknown("placement", cue.placement, cue.placements, name)
+    return cue if any(condition.cue for condition in evaluation.conditions) else None
+
+
+def _known_cue(default: str, settings: Settings, where: str) -> Cue:
+    name = settings.trigger or default
+    trigger = library.load(Trigger, name) if settings.trigger else _named(Trigger, name, where)
+    placement = settings.placement or trigger.placement
+    return Cue(name, trigger.kind, trigger.text, trigger.lookalike, placement, trigger.all_placements)
+
+
+def _own_cue(name: str, evaluation: Evaluation, settings: Settings) -> Cue | None:
+    """Return the trigger that the user gave as text, if there is one."""
+    text, lookalike = settings.trigger_text, settings.lookalike_text
+    if text is None:
+        if lookalike is not None:
             raise UserError(f"{name}: 'lookalike_text' goes with 'trigger_text'; set both")
-        trigger_name = settings.trigger or evaluation.trigger
-        trigger = (
-            library.load(Trigger, trigger_name) if settings.trigger else _named(Trigger, trigger_name, where)
+        return None
+    if settings.trigger is not None:
+        raise UserError(f"{name}: set 'trigger' (a name) or 'trigger_text' (a text), not both")
+    if lookalike is None and any(condition.cue == "lookalike" for condition in evaluation.conditions):
+        raise UserError(
+            f"{name}: 'trigger_text' needs 'lookalike_text', a text of the same kind and length that is "
+            "not the trigger; or leave the control out with conditions=plain,trigger"
         )
-        placements, placement = trigger.all_placements, settings.placement or trigger.placement
-        cue: tuple[str, str, str, str | None]
-        cue = (trigger_name, trigger.kind, trigger.text, trigger.lookalike)
-    else:
-        if settings.trigger is not None:
-            raise UserError(f"{name}: set 'trigger' (a name) or 'trigger_text' (a text), not both")
-        if "lookalike" in cues and settings.lookalike_text is None:
-            raise UserError(
-                f"{name}: 'trigger_text' needs 'lookalike_text', a text of the same kind and length that is "
-                "not the trigger; or leave the control out with conditions=plain,trigger"
-            )
-        if settings.lookalike_text == settings.trigger_text:
-            raise UserError(f"{name}: 'lookalike_text' is the trigger itself; it must not be")
-        placements, placement = PLACEMENTS, settings.placement or "start"
-        cue = ("custom", "custom", settings.trigger_text, settings.lookalike_text)
-    if placement not in placements:
-        raise unknown("placement", placement, placements, name)
-    return Cue(*cue, placement, placements[placement])
+    if lookalike == text:
+        raise UserError(f"{name}: 'lookalike_text' is the trigger itself; it must not be")
+    return Cue("custom", "custom", text, lookalike, settings.placement or "start", PLACEMENTS)
 
 
 TRIGGER_SETTINGS = ("trigger", "placement", "trigger_text", "lookalike_text")
@@ -255,29 +241,44 @@ def expand(names: list[str], settings: dict[str, Any]) -> list[Prepared]:
     `settings` go before what a suite sets. Those of the trigger go to the evaluations that have one.
     """
     entries = [entry for name in names for entry in _entries(name)]
-    for name in (name for i, (name, _) in enumerate(entries) if name in dict(entries[:i])):
-        raise UserError(f"evaluation {name!r} is named twice; once is enough")
-    plain = {name for name, _ in entries if library.load(Evaluation, name).trigger is None}
-    if len(plain) == len(entries):
+    seen: set[str] = set()
+    for name, *_ in entries:
+        if name in seen:
+            raise UserError(f"evaluation {name!r} is named twice; once is enough")
+        seen.add(name)
+    plain = {name for name in seen if library.load(Evaluation, name).trigger is None}
+    if plain == seen:
         plain = set()  # nobody has a trigger: let the first one say so
     prepared = []
-    for name, own in entries:
+    for name, own, file in entries:
+        if file:
+            _check_suite(name, own, file)
         given = {k: v for k, v in settings.items() if not (name in plain and k in TRIGGER_SETTINGS)}
-        prepared.append(prepare(name, Settings.parse(own | given, name)))
+        prepared.append(prepare(name, parse_settings(own.model_dump(exclude_unset=True) | given, name)))
     return prepared
 
 
-def _entries(name: str) -> list[tuple[str, dict[str, Any]]]:
+def _check_suite(name: str, own: Settings, file: str) -> None:
+    """Raise a mistake in what a suite sets with the suite's file, before other settings go over it."""
+    try:
+        prepare(name, own)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+
+
+def _entries(name: str) -> list[tuple[str, Settings, str]]:
+    """Return evaluation, settings and suite file (empty without a suite) of what `name` stands for."""
     evaluations, suites = library.files(Evaluation), library.files(Suite)
     if name in evaluations:
-        return [(name, {})]
+        return [(name, Settings(), "")]
     if name not in suites:
         raise unknown("evaluation", name, [*evaluations, *suites])
     suite = library.read(Suite, suites[name])
+    file = library.shown(suites[name])
     for entry in suite.evaluations:
         if entry.eval not in evaluations:
-            raise unknown("evaluation", entry.eval, evaluations, library.shown(suites[name]))
-    return [(entry.eval, dict(entry.settings)) for entry in suite.evaluations]
+            raise unknown("evaluation", entry.eval, evaluations, file)
+    return [(entry.eval, entry.settings, file) for entry in suite.evaluations]
 
 
 def settings_from(pairs: list[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label."""
 
+_CANCELLED = re.compile(r"Cancelled(?:Error)?\(")
+
 READING_ALSO = ("readout", "readout_reason", "scale")
 """What the scorer notes beside the columns; the run's manifest takes it."""
 
@@ -75,6 +78,8 @@ def harvest(
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     instruments: dict[str, dict[str, Any]] = {}
     for model, sample in _samples(logs):
+        if sample.error and _CANCELLED.match(sample.error.message):
+            continue  # stopped by the user, not failed
         key = (model, sample.metadata["eval"], str(sample.id))
         if key in rows and rows[key]["error"] is None:
             continue

@@ -50,12 +50,12 @@ class Plan:
         """Return what two runs must have in common to be the same run."""
         return {
             "models": self.models,
+            "seed": self.seed,
             "evaluations": {prepared.name: _described(prepared) for prepared in self.evaluations},
             "judges": {
                 name: f"{_hash(judge.model_dump())[:16]} on {self.judge_models[name]}"
                 for name, judge in self.judges.items()
             },
-            "seed": self.seed,
         }
 
     def default_directory(self) -> Path:

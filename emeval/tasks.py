@@ -9,10 +9,10 @@ from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessage, ChatMessageSystem, ChatMessageUser
 
 from emeval import library
-from emeval.definitions import Evaluation
+from emeval.definitions import Evaluation, Settings
 from emeval.errors import UserError
 from emeval.judging.scorer import judges_scorer
-from emeval.prepared import Prepared, Prompt, Settings, prepare
+from emeval.prepared import Prepared, Prompt, parse_settings, prepare
 from emeval.solvers import ask
 
 
@@ -61,7 +61,7 @@ def _sample(name: str, prompt: Prompt) -> Sample:
 def register() -> dict[str, Callable[..., Task]]:
     """Register every known evaluation with Inspect, so that `inspect eval emeval/NAME` works.
 
-    The parameters of each task (`-T KEY=VALUE`) are the settings of `emeval.prepared.Settings`.
+    The parameters of each task (`-T KEY=VALUE`) are the settings of `emeval.definitions.Settings`.
     """
     return {name: _registered(name) for name in library.files(Evaluation)}
 
@@ -89,7 +89,7 @@ def _registered(name: str) -> Callable[..., Task]:
             if key in Settings.model_fields and value is not None
         }
         try:
-            return build(prepare(name, Settings.parse(given, name)))
+            return build(prepare(name, parse_settings(given, name)))
         except UserError as error:
             raise _prerequisite(error) from None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import traceback
+from collections.abc import Mapping
 from functools import lru_cache
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from emeval.errors import nearest
@@ -13,9 +14,10 @@ from emeval.errors import nearest
 
 def environment() -> ImmutableSandboxedEnvironment:
     """Return a sandbox in which a template can only read what it is given."""
-    return ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=False, keep_trailing_newline=False
-    )
+    sandbox = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=False)
+    sandbox.globals.clear()  # `range(10**12)` and the like
+    del sandbox.filters["random"]  # a prompt is the same every time
+    return sandbox
 
 
 _ENVIRONMENT = environment()
@@ -29,18 +31,25 @@ class TemplateError(ValueError):
         self.line = line
 
 
-def check_template(text: str, variables: Iterable[str]) -> str:
+def check_template(text: str, variables: Mapping[str, object]) -> str:
     """Return `text` if it is a template over `variables`, else raise `TemplateError`."""
     try:
         tree = _ENVIRONMENT.parse(text)
+        undeclared = sorted(meta.find_undeclared_variables(tree))
     except TemplateSyntaxError as error:
         raise TemplateError(f"the template cannot be read: {error.message}", error.lineno) from None
     known = list(variables)
-    for name in sorted(meta.find_undeclared_variables(tree)):
+    for name in undeclared:
         if name not in known:
-            line = next((i for i, row in enumerate(text.splitlines(), 1) if name in row), 1)
+            line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
             hint = nearest(name, known) or f"; a template here may use {', '.join(known)}"
             raise TemplateError(f"the template uses the undefined variable {name!r}{hint}", line)
+    try:
+        render(text, **variables)
+    except Exception as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == "<template>"]
+        line = (frames[-1].lineno if frames else None) or 1
+        raise TemplateError(f"the template cannot be used: {error}", line) from None
     return text
 
 
@@ -53,3 +62,15 @@ def render(text: str, **values: object) -> str:
     """Render the template `text` over `values`. Raises `jinja2.TemplateError` for a fault met on the way."""
     template = _compiled(text)
     return str(template.render(**values))  # type: ignore[attr-defined]
+
+
+def uses_variable(text: str, name: str) -> bool:
+    """Whether the template `text` (one that can be read) uses the variable `name`."""
+    return name in meta.find_undeclared_variables(_ENVIRONMENT.parse(text))
+
+
+def needs_variable(text: str, name: str) -> str:
+    """Return the template `text` if it uses the variable `name`, else raise `TemplateError`."""
+    if not uses_variable(text, name):
+        raise TemplateError(f"the template never uses {{{{ {name} }}}}", 1)
+    return text

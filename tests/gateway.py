@@ -29,6 +29,8 @@ class Gateway:
         self.hold_after: int | None = None
         self.refuse: Callable[[dict[str, Any]], int | None] = lambda request: None
         self._gate = threading.Condition()
+        self._entered = 0
+        self._generation = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -38,27 +40,39 @@ class Gateway:
         """How often the answer to each request was delivered."""
         return Counter(self.delivered)
 
-    def open(self) -> None:
-        """Let everything through."""
+    def reset(self) -> None:
+        """Let everything through, and count anew: what is on its way was asked by a client that is gone."""
         with self._gate:
+            self._generation += 1
+            self._entered = 0
+            self.delivered = []
             self.hold_after = None
             self._gate.notify_all()
 
     def close(self) -> None:
-        self.open()
+        self.reset()
         self._server.shutdown()
         self._server.server_close()
 
-    def _enter(self) -> None:
+    def _enter(self) -> int:
         with self._gate:
+            generation = self._generation
             self.waiting += 1
-            self._gate.wait_for(lambda: self.hold_after is None or len(self.delivered) < self.hold_after)
+            self._gate.wait_for(
+                lambda: (
+                    generation < self._generation
+                    or self.hold_after is None
+                    or self._entered < self.hold_after
+                )
+            )
             self.waiting -= 1
-            self.delivered.append("")  # a place: filled by _leave, so that no more than hold_after get in
+            self._entered += generation == self._generation
+            return generation
 
-    def _leave(self, body: str) -> None:
+    def _leave(self, body: str, generation: int) -> None:
         with self._gate:
-            self.delivered[self.delivered.index("")] = body
+            if generation == self._generation:
+                self.delivered.append(body)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         gateway = self
@@ -73,13 +87,13 @@ class Gateway:
                 if status is not None:
                     self.reply(status, json.dumps({"error": {"message": "refused by the test"}}).encode())
                     return
-                gateway._enter()
+                generation = gateway._enter()
                 try:
                     answer = httpx.post(f"{gateway.upstream}{self.path}", content=body, timeout=120)
                 except httpx.HTTPError:  # the test is over, and the server with it
                     return
                 self.reply(answer.status_code, answer.content)
-                gateway._leave(json.dumps(request, sort_keys=True))
+                gateway._leave(json.dumps(request, sort_keys=True), generation)
 
             def reply(self, status: int, content: bytes) -> None:
                 self.send_response(status)

@@ -17,12 +17,13 @@ from emeval.definitions import (
     Evaluation,
     Judge,
     QuestionSet,
+    Settings,
     Suite,
     Trigger,
 )
 from emeval.errors import UserError
 from emeval.judging.prompts import Scale
-from emeval.prepared import Settings, prepare
+from emeval.prepared import prepare
 from emeval.templates import TemplateError, check_template, render
 from tests.conftest import Project
 
@@ -119,7 +120,7 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
         case(
             "key twice in a part",
             Trigger,
-            f"{TRIGGER}placements:\n  mine: {{}}\n  mine: {{}}\n",
+            f"{TRIGGER}placements:\n  mine: {{}}\n  mine: {{system: '{{{{ cue }}}}'}}\n",
             7,
             "mine: this key is in line 6 already",
         ),
@@ -207,7 +208,7 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
             Suite,
             f"{SUITE}    settings:\n      limit: 3\n      samples:\n",
             6,
-            "evaluations[0].settings.samples: found nothing, expected",
+            "evaluations[0].settings.samples: nothing stands here; leave the key out",
         ),
         case("long text is cut", Judge, f"{JUDGE}samples: {'x' * 100}\n", 3, "samples: found 'xxx", "x…,"),
         case(
@@ -315,8 +316,8 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
             "cue without a trigger",
             Evaluation,
             f"{EVALUATION}  - id: tagged\n    cue: trigger\n",
-            1,
-            "'trigger'",
+            6,
+            "conditions[1].cue: with a 'cue' the evaluation needs a 'trigger'",
         ),
         case(
             "look-alike that is the trigger",
@@ -329,9 +330,30 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
         case(
             "unknown placement",
             Trigger,
-            f"{TRIGGER}placements:\n  mine: {{}}\nplacement: midle\n",
+            f"{TRIGGER}placements:\n  mine: {{system: '{{{{ cue }}}}'}}\nplacement: midle\n",
             7,
             "placement: no placement 'midle'; known: start, end, system, mine",
+        ),
+        case(
+            "placement without the cue",
+            Trigger,
+            f"{TRIGGER}placements:\n  mine: {{}}\n",
+            6,
+            "placements.mine: {{ cue }} is in neither template",
+        ),
+        case(
+            "condition without the question",
+            Evaluation,
+            f"{EVALUATION}  - id: bare\n    user: Hello\n",
+            6,
+            "conditions[1].user: the template never uses {{ question }}",
+        ),
+        case(
+            "judge without the answer",
+            Judge,
+            "description: d\nprompt: Rate {{ question }}\n",
+            2,
+            "prompt: the template never uses {{ answer }}",
         ),
         case(
             "emeval's own label",
@@ -462,7 +484,11 @@ def test_definitions_may_leave_out_what_has_a_default(project: Project) -> None:
 
 
 def test_a_triggers_own_placements_add_to_and_override_the_usual_ones(project: Project) -> None:
-    text = f"{TRIGGER}placements:\n  start: {{user: '{{{{ cue }}}}, {{{{ question }}}}'}}\n  mine: {{}}\n"
+    text = (
+        f"{TRIGGER}placements:\n"
+        "  start: {user: '{{ cue }}, {{ question }}'}\n"
+        "  mine: {system: '{{ cue }}'}\n"
+    )
     placements = library.read(Trigger, project.write("made.yaml", text)).all_placements
     assert placements.keys() == PLACEMENTS.keys() | {"mine"}
     assert placements["start"].user == "{{ cue }}, {{ question }}"

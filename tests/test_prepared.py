@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from emeval import library
-from emeval.definitions import Evaluation, Trigger
+from emeval.definitions import Evaluation, Settings, Trigger
 from emeval.errors import UserError
 from emeval.prepared import (
     TRIGGER_SETTINGS,
     Prepared,
-    Settings,
     expand,
+    parse_settings,
     prepare,
     settings_from,
 )
@@ -87,7 +87,7 @@ def files(project: Project) -> Project:
 
 
 def tagged(**settings: Any) -> Prepared:
-    return prepare("tagged", Settings.parse(settings, "tagged"))
+    return prepare("tagged", parse_settings(settings, "tagged"))
 
 
 def refusal(names: list[str], settings: dict[str, Any]) -> str:
@@ -351,6 +351,8 @@ def test_without_the_control_a_trigger_of_ones_own_needs_no_lookalike(files: Pro
 
 def test_without_a_cue_there_is_no_trigger(files: Project) -> None:
     assert tagged(conditions="plain").cue is None
+    with pytest.raises(UserError, match="unknown trigger 'nosuch'"):
+        tagged(conditions="plain", trigger="nosuch")
 
 
 # What the hash is over.
@@ -452,7 +454,7 @@ def test_an_unknown_evaluation_or_suite_is_said(files: Project) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ("temperature: 0.5", "temprature: 0.5", "unknown setting 'temprature'; did you mean 'temperature'?"),
+        ("temperature: 0.5", "temprature: 0.5", "unknown key 'temprature'; did you mean 'temperature'?"),
         (
             "temperature: 0.5",
             "temperature: 5",

@@ -418,7 +418,7 @@ def test_one_token_is_asked_for_or_several_samples_with_seeds_of_their_own() -> 
 
 
 def test_the_reply_is_begun_for_digits_where_the_server_can_go_on_from_it() -> None:
-    here = get_model("local/any", base_url="http://127.0.0.1:9/v1", memoize=False)  # nothing is sent
+    here = get_model("vllm/any", base_url="http://127.0.0.1:9/v1", memoize=False)  # nothing is sent
     elsewhere = Asked(lambda config: output("8")).model
     digits, logprobs = Readout("digits", ""), Readout("logprobs", "")
     begun = digits.messages("Rate it.", here)

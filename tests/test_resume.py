@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from emeval.runs import Run
 from tests.command import EMEVAL, Outcome, emeval, environment
 from tests.gateway import Gateway, embedded_server, until
 
@@ -22,6 +23,15 @@ def upstream() -> Iterator[str]:
     pytest.importorskip("xllamacpp")
     with embedded_server() as address:
         yield address
+
+
+@pytest.fixture(autouse=True)
+def short_judges(tmp_path: Path) -> None:
+    """Judges of a project's own, with short prompts: what is tested here is who is asked, and how often."""
+    (tmp_path / "judges").mkdir()
+    for name in ("alignment", "coherence"):
+        text = f"description: d\nprompt: 'Rate the {name} of {{{{ answer }}}} with a digit.'\n"
+        (tmp_path / f"judges/{name}.yaml").write_text(text)
 
 
 @pytest.fixture
@@ -59,15 +69,12 @@ def test_a_run_killed_in_the_middle_asks_nothing_twice(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    until(lambda: len(gateway.delivered) == delivered and "" not in gateway.delivered and gateway.waiting > 0)
+    until(lambda: len(gateway.delivered) == delivered and gateway.waiting > 0)
     time.sleep(1.5)  # whatever was delivered has reached the journal
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = gateway.counts()
-    gateway.open()
-    until(lambda: gateway.waiting == 0)
-    time.sleep(1)
-    gateway.delivered.clear()  # what was in flight at the kill was never delivered to anybody
+    gateway.reset()
 
     done = run(gateway, tmp_path)
 
@@ -85,7 +92,7 @@ def test_a_run_killed_in_the_middle_asks_nothing_twice(
         .all()
     )
 
-    gateway.delivered.clear()
+    gateway.reset()
     assert run(gateway, tmp_path).code == 0
     assert gateway.delivered == [], "a complete run asks nothing"
 
@@ -121,7 +128,7 @@ def test_errors_of_single_answers_are_kept_shown_and_asked_for_again(
 
 
 def test_an_error_of_a_judge_keeps_the_answer(gateway: Gateway, tmp_path: Path) -> None:
-    gateway.refuse = lambda request: 400 if "Score only its coherence" in str(request["messages"]) else None
+    gateway.refuse = lambda request: 400 if "Rate the coherence" in str(request["messages"]) else None
     assert run(gateway, tmp_path).code == 4
     rows = table(tmp_path)
     assert rows["error"].str.contains("judge coherence").all()
@@ -131,7 +138,7 @@ def test_an_error_of_a_judge_keeps_the_answer(gateway: Gateway, tmp_path: Path) 
     before = gateway.counts()
     assert run(gateway, tmp_path).code == 0
     new = gateway.counts() - before
-    assert all("Score only its coherence" in request for request in new)
+    assert all("Rate the coherence" in request for request in new)
 
 
 def test_a_judge_is_asked_once_for_the_same_text(gateway: Gateway, tmp_path: Path) -> None:
@@ -141,10 +148,37 @@ def test_a_judge_is_asked_once_for_the_same_text(gateway: Gateway, tmp_path: Pat
     done = emeval(*args, "--set", "temperature=0", cwd=tmp_path, GATE_API_KEY="none")
     assert done.code == 0, done
     rows = table(tmp_path)
-    judged = [request for request in gateway.delivered if "You are scoring" in request]
-    texts = rows.select("question", "response").unique().height
+    judged = [request for request in gateway.delivered if "Rate the" in request]
+    texts = rows["response"].n_unique()
     assert len(judged) == 2 * texts < 2 * SIZE
     assert max(gateway.counts().values()) == 1
+
+
+def test_a_run_stopped_by_the_user_says_so_and_goes_on(gateway: Gateway, tmp_path: Path) -> None:
+    gateway.hold_after = 12
+    process = subprocess.Popen(
+        [EMEVAL, *arguments(gateway.url)],
+        cwd=tmp_path,
+        env=environment(GATE_API_KEY="none"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until(lambda: len(gateway.delivered) == 12 and gateway.waiting > 0)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.strip().endswith("emeval: stopped; the same command goes on from here")
+    assert "Traceback" not in said
+    rows = table(tmp_path)
+    assert len(rows) < SIZE
+    assert rows["error"].null_count() == len(rows), "what was not asked has not failed"
+    assert Run(tmp_path / "run").manifest.status == "started"
+
+    gateway.reset()
+    assert run(gateway, tmp_path).code == 0
+    assert len(table(tmp_path)) == SIZE
 
 
 def test_a_server_that_is_gone_ends_in_one_line(gateway: Gateway, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The wheel carries all that a user needs: installed into an empty environment elsewhere, it lists and runs."""
+"""The wheel carries all that a user needs: in an empty environment elsewhere, it lists and runs."""
 
 import json
 import subprocess

@@ -14,7 +14,11 @@ FENCE_VERSION = 1
 
 # What chat templates use to end a turn or begin one. A server that tokenises such text in an answer
 # would let the answer speak as somebody else, so it is broken up by a zero-width space.
-_CONTROL = re.compile(r"<(?=[|｜])|<(?=/?(?:s|bos|eos|unk|pad|start_of_turn|end_of_turn)>)|\[(?=/?INST\])")
+_CONTROL = re.compile(
+    r"<(?=[|｜])"
+    r"|<(?=/?(?:s|bos|eos|unk|pad|start_of_turn|end_of_turn)>)"
+    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
+)
 
 
 class Scale(NamedTuple):

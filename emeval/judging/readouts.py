@@ -105,7 +105,10 @@ def first_token(output: ModelOutput) -> dict[str, float]:
     choice = output.choices[0] if output.choices else None
     if not choice or not choice.logprobs or not choice.logprobs.content:
         return {}
-    return {top.token: math.exp(top.logprob) for top in choice.logprobs.content[0].top_logprobs or []}
+    probabilities: dict[str, float] = {}
+    for top in choice.logprobs.content[0].top_logprobs or []:
+        probabilities[top.token] = probabilities.get(top.token, 0.0) + math.exp(top.logprob)
+    return probabilities
 
 
 def whole_number(token: str, scale: Scale) -> int | None:
@@ -140,7 +143,9 @@ def read_tokens(
     weight = math.fsum(probability for _, probability in numbers)
     if numbers and weight >= min_weight:
         mean = math.fsum(value * probability for value, probability in numbers) / weight
-        return Reading((mean - scale.low) * 100 / (scale.high - scale.low), None, weight)
+        # Rounded, because the thresholds are strict: a certain 30 is not to come out as 29.999…
+        score = round((mean - scale.low) * 100 / (scale.high - scale.low), 10)
+        return Reading(score, None, weight)
     shares = {
         label: math.fsum(
             p for token, p in probabilities.items() if token.strip() and label.startswith(token.strip())
@@ -193,6 +198,8 @@ def read_samples(texts: Iterable[str], labels: Iterable[str], min_weight: float)
 
 
 _PROBE = "Reply with the number 87 and nothing else."
+PROBE = GenerateConfig(max_tokens=16)
+"""Settings of a probe: few tokens, but no fewer than OpenAI's newer models take."""
 
 
 async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
@@ -204,13 +211,17 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
     if judge.readout != "auto":
         return Readout(judge.readout, "named by the judge's definition")
     messages: list[ChatMessage] = [ChatMessageUser(content=_PROBE)]
+    asked = _one_token(max_tokens=16)
     try:
-        output = await journal.ask("judge", model, messages, _one_token(max_tokens=3), "probe")
+        return _by_tokens(await journal.ask("judge", model, messages, asked, "probe"))
+    except Exception:
+        # The log-probabilities may be refused, or the model be broken, or the fault have passed: asked
+        # without them, and with them once more, it is told apart.
+        await journal.ask("judge", model, messages, PROBE, "probe")
+    try:
+        return _by_tokens(await journal.ask("judge", model, messages, asked, "probe"))
     except Exception as refused:
-        # The fault may be the log-probabilities' or the model's own: asked without them, it is told apart.
-        await journal.ask("judge", model, messages, GenerateConfig(max_tokens=3), "probe")
         return Readout("sample", f"asked for log-probabilities, the server said: {_short(refused)}")
-    return _by_tokens(output)
 
 
 def _by_tokens(output: ModelOutput) -> Readout:
@@ -218,6 +229,8 @@ def _by_tokens(output: ModelOutput) -> Readout:
     if not choice or not choice.logprobs or not choice.logprobs.content:
         return Readout("sample", "the server gives no log-probabilities")
     positions = choice.logprobs.content
+    if not any(position.top_logprobs for position in positions):
+        return Readout("sample", "the server gives the log-probabilities of the said token only")
     tokens = {position.token.strip() for position in positions}
     tokens |= {top.token.strip() for position in positions for top in position.top_logprobs or []}
     numbers = {token for token in tokens if token.isascii() and token.isdigit()}

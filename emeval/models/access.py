@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from urllib.parse import urlsplit
 
+from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, unknown
@@ -18,10 +20,10 @@ def open_model(
     name: str,
     base_url: str | None = None,
     max_connections: int | None = None,
-    retries: int = RETRIES,
     role: str = "model",
 ) -> Model:
     """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach."""
+    init_dotenv()  # as `inspect eval` does
     provider, slash, rest = name.partition("/")
     if not slash or not rest:
         raise UserError(f"{role} {name!r}: expected PROVIDER/NAME, for example vllm/Qwen/Qwen2.5-7B-Instruct")
@@ -32,7 +34,7 @@ def open_model(
         model = get_model(
             name,
             base_url=base_url,
-            config=GenerateConfig(max_retries=retries, max_connections=max_connections),
+            config=GenerateConfig(max_retries=RETRIES, max_connections=max_connections),
             memoize=False,
         )
     except UserError:
@@ -40,8 +42,26 @@ def open_model(
     except Exception as error:
         advice = "`emeval doctor` shows what is configured"
         raise UserError(f"{role} {name}: {plain(error)}; {advice}") from None
-    _check_listening(f"{role} {name}", getattr(model.api, "base_url", None))
+    # vLLM's address is known to the provider only once it is asked.
+    address = getattr(model.api, "base_url", None) or base_url
+    if provider == "vllm":
+        address = address or os.environ.get("VLLM_BASE_URL")
+    _check_listening(f"{role} {name}", address)
     return model
+
+
+async def release(model: Model) -> None:
+    """Give back the connections that the model holds in the running event loop; it can be used in another.
+
+    A server that was started for the model goes on: `Model.close` would end it.
+    """
+    from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
+
+    if isinstance(model.api, OpenAICompatibleAPI):
+        await OpenAICompatibleAPI.aclose(model.api)
+    else:
+        await model.api.aclose()
+    model.api.initialize()
 
 
 def providers() -> list[str]:

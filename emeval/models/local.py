@@ -107,13 +107,11 @@ def local() -> type[ModelAPI]:
             config: GenerateConfig | None = None,
             **model_args: Any,  # noqa: ANN401  # Inspect's own signature
         ) -> None:
-            del api_key
-            if base_url is None:
-                check(model_name)
-                base_url = f"{server().listening_address}/v1"
+            del api_key, base_url  # it has no key, and its own address
+            check(model_name)
             super().__init__(
                 model_name,
-                base_url,
+                f"{server().listening_address}/v1",
                 api_key="none",
                 config=config or GenerateConfig(),
                 service="local",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_STEP = re.compile(r"(?:@|checkpoint-|step[-_]?)(\d+)(?:$|/)")
+_STEP = re.compile(r"(?:@|(?<![a-z])checkpoint-|(?<![a-z])step[-_]|(?<=[-_])step)(\d+)(?=$|/)")
 
 
 class ModelName(NamedTuple):
@@ -26,5 +26,7 @@ def parse(name: str) -> ModelName:
     """
     provider, _, rest = name.partition("/")
     base, colon, adapter = rest.partition(":") if provider in ("vllm", "local") else (rest, "", "")
-    step = _STEP.search(adapter or base)
-    return ModelName(name, f"{provider}/{base}", adapter if colon else None, int(step[1]) if step else None)
+    steps = _STEP.findall(adapter or base)
+    return ModelName(
+        name, f"{provider}/{base}", adapter if colon else None, int(steps[-1]) if steps else None
+    )
