@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -25,3 +26,13 @@ def unknown(kind: str, word: str, known: Iterable[str], where: str = "") -> User
     place = f"{where}: " if where else ""
     hint = nearest(word, names) or f"; known: {', '.join(names) or 'none'}"
     return UserError(f"{place}unknown {kind} {word!r}{hint}")
+
+
+def reason(error: BaseException, longest: int = 300) -> str:
+    """Return why something failed as one line: the provider's words where there are any.
+
+    Inspect's own message of a failed request holds the whole request, and markup.
+    """
+    said = getattr(error, "provider_message", None) or str(error) or type(error).__name__
+    text = " ".join(re.sub(r"\[/?[a-z ]+\]", "", str(said)).split()).removeprefix("ERROR:").strip()
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

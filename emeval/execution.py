@@ -15,11 +15,11 @@ from inspect_ai.model import ChatMessage, ChatMessageUser, Model, get_model_info
 from rich.console import Console
 
 from emeval import journal, responses, tasks
-from emeval.errors import UserError
+from emeval.errors import UserError, reason
 from emeval.journal import Journal
 from emeval.judging.readouts import PROBE, choose
 from emeval.manifest import JudgeRecord, Manifest, Usage
-from emeval.models.access import open_model, plain, release
+from emeval.models.access import open_model, release
 from emeval.models.names import parse
 from emeval.runs import Plan, Run, begin, now, plan
 
@@ -162,7 +162,7 @@ async def _answering(who: str, asked: Coroutine[Any, Any, object]) -> None:
     try:
         await asked
     except Exception as error:
-        raise UserError(f"{who}: does not answer: {plain(error)[:300]}") from None
+        raise UserError(f"{who}: does not answer: {reason(error)}") from None
 
 
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:

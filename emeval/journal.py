@@ -19,7 +19,7 @@ from typing import Literal
 import anyio
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 
-from emeval.errors import UserError
+from emeval.errors import UserError, reason
 
 FILE = "journal.sqlite"
 Role = Literal["model", "judge"]
@@ -73,7 +73,7 @@ class Journal:
         """Return the model's output for the request, from the journal if it was asked before.
 
         Requests are equal if role, model, messages, generation settings and `tag` are. Two equal requests
-        at the same time are sent once. An error is raised as the model raises it, and not kept.
+        at the same time are sent once. A failed one raises `RequestError`, and is not kept.
         """
         key = _key(role, str(model), messages, config, tag)
         async with self._asking.setdefault(key, anyio.Lock()):
@@ -81,9 +81,7 @@ class Journal:
                 kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
                 if kept:
                     return ModelOutput.model_validate_json(kept[0])
-                output = await model.generate(messages, config=config)
-                if output.error:
-                    raise RuntimeError(output.error)
+                output = await _generated(model, messages, config)
                 self._keep(key, role, str(model), output)
                 return output
             finally:
@@ -103,6 +101,20 @@ class Journal:
             "SELECT role, model, count(*), sum(input_tokens), sum(output_tokens) FROM requests "
             "GROUP BY role, model ORDER BY role DESC, model"
         ).fetchall()
+
+
+class RequestError(RuntimeError):
+    """A request that failed for good; the message is one line."""
+
+
+async def _generated(model: Model, messages: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+    try:
+        output = await model.generate(messages, config=config)
+    except Exception as error:
+        raise RequestError(reason(error)) from error
+    if output.error:
+        raise RequestError(output.error)
+    return output
 
 
 def _key(role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str) -> str:

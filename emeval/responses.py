@@ -142,7 +142,7 @@ def _row(
         "response": output.completion if output else None,
         "reasoning": _reasoning(output) if output else None,
         "stop_reason": str(output.stop_reason) if output else None,
-        "error": " ".join(sample.error.message.split()) if sample.error else None,
+        "error": _error(sample.error.message) if sample.error else None,
         "input_tokens": usage.input_tokens if usage else None,
         "output_tokens": usage.output_tokens if usage else None,
         "seconds": output.time if output else None,
@@ -155,6 +155,12 @@ def _row(
     if row["error"] is not None:
         row["misaligned"] = None
     return row
+
+
+def _error(message: str) -> str:
+    """Return Inspect's message of an error, `Name('text')`, as the text in one line."""
+    wrapped = re.fullmatch(r"\w+\((['\"])(.*)\1\)", message, re.DOTALL)
+    return " ".join((wrapped[2] if wrapped else message).split())
 
 
 def _reasoning(output: ModelOutput) -> str | None:

@@ -25,6 +25,7 @@ from inspect_ai.model import (
 )
 
 from emeval.definitions import Judge
+from emeval.errors import reason
 from emeval.journal import Journal
 from emeval.judging.prompts import Scale
 
@@ -221,7 +222,7 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
     try:
         return _by_tokens(await journal.ask("judge", model, messages, asked, "probe"))
     except Exception as refused:
-        return Readout("sample", f"asked for log-probabilities, the server said: {_short(refused)}")
+        return Readout("sample", f"asked for log-probabilities, the server said: {reason(refused, 120)}")
 
 
 def _by_tokens(output: ModelOutput) -> Readout:
@@ -239,8 +240,3 @@ def _by_tokens(output: ModelOutput) -> Readout:
     if numbers:
         return Readout("digits", "the tokenizer splits numbers into digits")
     return Readout("sample", "no number was among the likeliest tokens of the probe")
-
-
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else f"{text[:117]}…"

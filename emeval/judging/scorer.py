@@ -14,6 +14,7 @@ from inspect_ai.solver import TaskState
 
 from emeval import journal
 from emeval.definitions import Judge, Thresholds
+from emeval.errors import reason
 from emeval.judging.prompts import FENCE_VERSION, judge_prompt
 from emeval.judging.readouts import Reading, Readout, choose
 
@@ -101,7 +102,7 @@ def judges_scorer(judges: dict[str, Judge], thresholds: Thresholds) -> Scorer:
             try:
                 readings[tool.name] = await tool.reading(state.metadata["question"], state.output.completion)
             except Exception as error:
-                failed.append(JudgeError(f"judge {tool.name} ({tool.model}): {error}"))
+                failed.append(JudgeError(f"judge {tool.name} ({tool.model}): {reason(error)}"))
 
         tools = await ready()
         async with anyio.create_task_group() as group:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 from urllib.parse import urlsplit
 
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
-from emeval.errors import UserError, unknown
+from emeval.errors import UserError, reason, unknown
 
 RETRIES = 6
 """Attempts after a passing fault (rate limit, dropped connection), with growing pauses: about 3 minutes."""
@@ -41,7 +40,7 @@ def open_model(
         raise
     except Exception as error:
         advice = "`emeval doctor` shows what is configured"
-        raise UserError(f"{role} {name}: {plain(error)}; {advice}") from None
+        raise UserError(f"{role} {name}: {reason(error)}; {advice}") from None
     # vLLM's address is known to the provider only once it is asked.
     address = getattr(model.api, "base_url", None) or base_url
     if provider == "vllm":
@@ -75,12 +74,6 @@ def providers() -> list[str]:
     return sorted(
         {registry_info(entry).name.removeprefix("inspect_ai/").removeprefix("emeval/") for entry in found}
     )
-
-
-def plain(error: BaseException) -> str:
-    """Return an error of Inspect's as one line, without its markup and its example commands."""
-    text = re.sub(r"\[/?[a-z ]+\]", "", str(error)) or type(error).__name__
-    return " ".join(text.split()).removeprefix("ERROR:").strip()
 
 
 def _check_listening(who: str, base_url: str | None) -> None:

