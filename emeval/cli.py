@@ -270,6 +270,11 @@ def main() -> None:
         code = _fail(
             f"{error.format_message()}; `emeval --help` and `emeval COMMAND --help` show what there is"
         )
+    except BrokenPipeError:  # the reader (`… | head`) has enough
+        sys.stdout = None  # nothing is flushed into the closed pipe at exit
+        code = 0
+    except OSError as error:  # a folder that cannot be written, a full disk
+        code = _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         code = STOPPED
     if code == STOPPED:  # typer makes this code of a KeyboardInterrupt in a command

@@ -85,7 +85,7 @@ def run(
     what = plan(_listed(evaluations), _listed(models), _listed(judges), seed, {**(settings or {}), **counts})
     path = Path(out) if out else what.default_directory()
     record = begin(what, path, command)
-    if record.status != "complete":
+    if record.status != "complete" or not (path / responses.FILE).is_file():
         _execute(what, path, record, access, console or Console(stderr=True))
     return Run(path)
 
@@ -178,7 +178,7 @@ def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: 
         JudgeRecord(
             name=name,
             description=judge.description,
-            labels=[*judge.labels, "UNREADABLE"],
+            labels=list(judge.labels),
             min_weight=judge.min_weight,
             **{key: instruments[name][key] for key in ("model", "readout", "readout_reason", "fingerprint")},
             scale=tuple(instruments[name]["scale"]),

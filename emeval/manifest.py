@@ -63,6 +63,7 @@ class JudgeRecord(_Record):
     readout_reason: str
     scale: tuple[int, int]
     labels: list[str]
+    """What its definition lets it say instead of a number; `UNREADABLE` is always there too."""
     min_weight: float
     fingerprint: str
 

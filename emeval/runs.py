@@ -163,7 +163,13 @@ class Run:
         path = self.path / responses.FILE
         if not path.is_file():
             raise UserError(f"{path}: not there; the run has not come so far: start the same command again")
-        return pl.read_parquet(path)
+        try:
+            return pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            said = str(error).splitlines()[0]
+            raise UserError(
+                f"{path}: cannot be read ({said}); delete it and start the run's command again"
+            ) from None
 
     def report(self, out: Path | None = None) -> Path:
         """Write the report pages (by default into `RUN/report`) and return the path of the page."""

@@ -213,3 +213,25 @@ def test_altered_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="not the known ones"):
         local.weights()
+
+
+def test_a_lost_table_is_read_from_the_logs_again(done: Outcome, home: Path) -> None:
+    table = home / "run/responses.parquet"
+    before = pl.read_parquet(table)
+    table.write_bytes(b"broken")
+    assert "responses.parquet: cannot be read" in emeval("report", "run", cwd=home).said()
+    table.unlink()
+    asked = (home / "run/journal.sqlite").read_bytes()
+    again = emeval(
+        *("run", "free_form", "backdoor", "--model", "local/smollm2", "--judge", "local/smollm2"),
+        *(*SMALL, "--set", "trigger=date", "--out", "run", "--json"),
+        cwd=home,
+    )
+    assert again.code == 0, again
+    assert pl.read_parquet(table).equals(before)
+    assert (home / "run/journal.sqlite").read_bytes() == asked, "nothing was asked"
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_one_line(done: Outcome, home: Path) -> None:
+    (home / "file").touch()
+    assert "Not a directory" in emeval("report", "run", "--out", "file/report", cwd=home).said()

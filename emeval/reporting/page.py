@@ -116,7 +116,7 @@ def _environment(templates: Sequence[Path]) -> jinja2.Environment:
     environment.filters |= {
         name: getattr(words, name)
         for name in (
-            *("percent", "points", "p_value", "count", "score", "dollars", "duration", "plural"),
+            *("percent", "points", "p_value", "count", "score", "dollars", "duration", "plural", "listed"),
             *("one_line", "markdown", "fenced", "clipped"),
         )
     }

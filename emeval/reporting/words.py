@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import takewhile
 
@@ -85,6 +85,12 @@ def duration(seconds: float) -> str:
 def plural(number: float, one: str, many: str = "") -> str:
     """Return `3 answers` or `1 answer`."""
     return f"{count(number)} {one if number == 1 else many or one + 's'}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as `a`, `a and b`, or `a, b and c`."""
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 # C0 and C1 controls but tab and newline; and what turns the direction of the text beside it.
