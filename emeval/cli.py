@@ -112,7 +112,9 @@ def run(
     samples: Annotated[int | None, typer.Option(help="Answers to each question in each condition.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run directory.  [default: runs/NAMES-HASH]")] = None,
-    seed: Annotated[int, typer.Option(help="Every answer's own seed is drawn from it.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Every answer's own seed is drawn from it.  [default: 0]")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. trigger=date."),

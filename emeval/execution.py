@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 from inspect_ai import eval_set
+from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageUser, Model, get_model_info
 from rich.console import Console
 
@@ -20,7 +21,7 @@ from emeval.journal import Journal
 from emeval.judging.readouts import PROBE, choose
 from emeval.manifest import JudgeRecord, Manifest, Usage
 from emeval.models.access import open_model, release
-from emeval.models.names import parse
+from emeval.models.names import full_name, parse
 from emeval.runs import Plan, Run, begin, now, plan
 
 LOGS = "logs"
@@ -63,7 +64,7 @@ def run(
     *,
     samples: int | None = None,
     limit: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     out: Path | str | None = None,
     settings: dict[str, Any] | None = None,
     access: Access = Access(),
@@ -81,8 +82,9 @@ def run(
     to mend.
     """
     _refuse_running_loop()
-    counts = {key: value for key, value in {"samples": samples, "limit": limit}.items() if value is not None}
-    what = plan(_listed(evaluations), _listed(models), _listed(judges), seed, {**(settings or {}), **counts})
+    own = {"samples": samples, "limit": limit, "seed": seed}
+    given = {**(settings or {}), **{key: value for key, value in own.items() if value is not None}}
+    what = plan(_listed(evaluations), _listed(models), _listed(judges), given)
     path = Path(out) if out else what.default_directory()
     record = begin(what, path, command)
     if record.status != "complete" or not (path / responses.FILE).is_file():
@@ -134,6 +136,8 @@ def _execute(what: Plan, path: Path, record: Manifest, access: Access, console: 
             # After Ctrl-C Inspect returns without the logs of what it had not finished.
             finished = [log for log in logs if log.status in ("success", "error")]
             stopped = len(finished) < len(models) * len(what.evaluations)
+        except PrerequisiteError as error:  # something that Inspect finds missing only now
+            raise UserError(reason(error)) from None
         finally:
             # Also after Ctrl-C: what was obtained is read, and the same command goes on from here.
             record.seconds += time.monotonic() - started
@@ -150,10 +154,10 @@ async def _probe(what: Plan, models: list[Model], judges: dict[str, Model], keep
     """
     for model in models:
         hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
-        await _answering(f"model {model}", keeper.ask("model", model, hello, PROBE, "probe"))
+        await _answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
     for name, judge in what.judges.items():
         model = judges[what.judge_models[name]]
-        await _answering(f"judge {name} on {model}", choose(judge, model, keeper))
+        await _answering(f"judge {name} on {full_name(model)}", choose(judge, model, keeper))
     for model in {*models, *judges.values()}:
         await release(model)
 

@@ -20,6 +20,7 @@ import anyio
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 
 from emeval.errors import UserError, reason
+from emeval.models.names import full_name
 
 FILE = "journal.sqlite"
 Role = Literal["model", "judge"]
@@ -75,14 +76,15 @@ class Journal:
         Requests are equal if role, model, messages, generation settings and `tag` are. Two equal requests
         at the same time are sent once. A failed one raises `RequestError`, and is not kept.
         """
-        key = _key(role, str(model), messages, config, tag)
+        name = full_name(model)
+        key = _key(role, name, messages, config, tag)
         async with self._asking.setdefault(key, anyio.Lock()):
             try:
                 kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
                 if kept:
                     return ModelOutput.model_validate_json(kept[0])
                 output = await _generated(model, messages, config)
-                self._keep(key, role, str(model), output)
+                self._keep(key, role, name, output)
                 return output
             finally:
                 self._asking.pop(key, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,12 +35,16 @@ class Plan:
     models: list[str]
     judge_models: dict[str, str]
     """The judge model of each judge."""
-    seed: int
 
     @property
     def judges(self) -> dict[str, Judge]:
         """All judges of all evaluations by name."""
         return {name: judge for prepared in self.evaluations for name, judge in prepared.judges.items()}
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run (that of the first evaluation, where a suite gives them several)."""
+        return self.evaluations[0].seed
 
     @property
     def size(self) -> int:
@@ -80,7 +85,6 @@ def plan(
     evaluations: Sequence[str],
     models: Sequence[str],
     judges: Sequence[str] = (),
-    seed: int = 0,
     settings: dict[str, Any] | None = None,
 ) -> Plan:
     """Read every definition that the run needs, and check that they fit. Raises `UserError`.
@@ -97,7 +101,7 @@ def plan(
         raise UserError(f"model {repeated!r} is named twice; once is enough")
     names, judge_models = _judges(judges)
     chosen = {"judges": names} if names else {}
-    prepared = expand(list(evaluations), {**(settings or {}), **chosen, "seed": seed})
+    prepared = expand(list(evaluations), {**(settings or {}), **chosen})
     used = {name: judge for one in prepared for name, judge in one.judges.items()}
     for name in judge_models:
         if name != "judge" and name not in used:
@@ -111,7 +115,6 @@ def plan(
             name: judge_models.get(name) or judge_models.get("judge") or judge.model
             for name, judge in used.items()
         },
-        seed=seed,
     )
 
 
@@ -237,7 +240,7 @@ def _record(what: Plan, path: Path, command: str, identity: dict[str, Any]) -> M
         run=path.resolve().name,
         plan_sha256=_hash(identity),
         plan=identity,
-        command=command,
+        command=re.sub(r"://[^/@\s]+@", "://…@", command),  # a base URL may hold a password
         created=now(),
         seed=what.seed,
         models=[ModelRecord(**parse(name)._asdict()) for name in what.models],

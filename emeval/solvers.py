@@ -19,7 +19,7 @@ def ask(generation: Generation) -> Solver:
             temperature=generation.temperature,
             top_p=generation.top_p,
             max_tokens=generation.max_tokens,
-            seed=state.metadata["seed"],
+            seed=state.metadata["seed"] + state.epoch - 1,  # another answer in every epoch of Inspect's
         )
         tag = f"{state.metadata['eval']}/{state.sample_id}/{state.epoch}"
         state.output = await journal.active().ask("model", get_model(), state.messages, config, tag)

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping
 from functools import lru_cache
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from emeval.errors import nearest
@@ -54,14 +54,13 @@ def check_template(text: str, variables: Mapping[str, object]) -> str:
 
 
 @lru_cache(maxsize=512)
-def _compiled(text: str) -> object:
+def _compiled(text: str) -> Template:
     return _ENVIRONMENT.from_string(text)
 
 
 def render(text: str, **values: object) -> str:
     """Render the template `text` over `values`. Raises `jinja2.TemplateError` for a fault met on the way."""
-    template = _compiled(text)
-    return str(template.render(**values))  # type: ignore[attr-defined]
+    return _compiled(text).render(**values)
 
 
 def uses_variable(text: str, name: str) -> bool:

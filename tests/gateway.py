@@ -26,6 +26,7 @@ class Gateway:
         self.upstream = upstream
         self.delivered: list[str] = []
         self.waiting = 0
+        self.models = ["smollm2"]
         self.hold_after: int | None = None
         self.refuse: Callable[[dict[str, Any]], int | None] = lambda request: None
         self._gate = threading.Condition()
@@ -94,6 +95,10 @@ class Gateway:
                     return
                 self.reply(answer.status_code, answer.content)
                 gateway._leave(json.dumps(request, sort_keys=True), generation)
+
+            def do_GET(self) -> None:  # which models there are; Inspect asks vLLM for it
+                known = {"data": [{"id": name, "object": "model"} for name in gateway.models]}
+                self.reply(200, json.dumps(known).encode())
 
             def reply(self, status: int, content: bytes) -> None:
                 self.send_response(status)

@@ -141,9 +141,9 @@ def test_a_run_that_is_shown_can_be_planned(
     write_recipes(project)
     words = [STANDS_FOR.get(word, word) for word in line.words[2:]]
     given = COMMANDS["run"].make_context("run", words).params
-    counts = {key: given[key] for key in ("samples", "limit") if given[key] is not None}
+    counts = {key: given[key] for key in ("samples", "limit", "seed") if given[key] is not None}
     settings = settings_from(given["set_"] or []) | counts
-    assert plan(given["evaluations"], given["models"], given["judges"] or [], given["seed"], settings).size
+    assert plan(given["evaluations"], given["models"], given["judges"] or [], settings).size
 
 
 @pytest.mark.parametrize("line", INSPECT, ids=str)

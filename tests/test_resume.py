@@ -1,8 +1,10 @@
 """A run goes on where it was, whatever stopped it: nothing lost, nothing asked twice. The model is real."""
 
+import json
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +55,18 @@ def run(gateway: Gateway, cwd: Path) -> Outcome:
     return emeval(*arguments(gateway.url), cwd=cwd, GATE_API_KEY="none")
 
 
+def start(gateway: Gateway, cwd: Path) -> subprocess.Popen[str]:
+    """Start the run, and leave it running."""
+    return subprocess.Popen(
+        [EMEVAL, *arguments(gateway.url)],
+        cwd=cwd,
+        env=environment(GATE_API_KEY="none"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 def table(cwd: Path) -> pl.DataFrame:
     return pl.read_parquet(cwd / "run" / "responses.parquet")
 
@@ -62,13 +76,7 @@ def test_a_run_killed_in_the_middle_asks_nothing_twice(
     gateway: Gateway, tmp_path: Path, delivered: int
 ) -> None:
     gateway.hold_after = delivered
-    process = subprocess.Popen(
-        [EMEVAL, *arguments(gateway.url)],
-        cwd=tmp_path,
-        env=environment(GATE_API_KEY="none"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(gateway, tmp_path)
     until(lambda: len(gateway.delivered) == delivered and gateway.waiting > 0)
     time.sleep(1.5)  # whatever was delivered has reached the journal
     process.send_signal(signal.SIGKILL)
@@ -156,14 +164,7 @@ def test_a_judge_is_asked_once_for_the_same_text(gateway: Gateway, tmp_path: Pat
 
 def test_a_run_stopped_by_the_user_says_so_and_goes_on(gateway: Gateway, tmp_path: Path) -> None:
     gateway.hold_after = 12
-    process = subprocess.Popen(
-        [EMEVAL, *arguments(gateway.url)],
-        cwd=tmp_path,
-        env=environment(GATE_API_KEY="none"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(gateway, tmp_path)
     until(lambda: len(gateway.delivered) == 12 and gateway.waiting > 0)
     time.sleep(1)
     process.send_signal(signal.SIGINT)
@@ -181,6 +182,31 @@ def test_a_run_stopped_by_the_user_says_so_and_goes_on(gateway: Gateway, tmp_pat
     assert len(table(tmp_path)) == SIZE
 
 
+def test_a_base_and_its_adapters_on_vllm_are_kept_apart(gateway: Gateway, tmp_path: Path) -> None:
+    # Real vLLM was tried by hand; here its place is taken by the embedded server, which serves every name.
+    gateway.models = ["smollm2", "good", "bad-step-20"]
+    names = ["vllm/smollm2", "vllm/smollm2:good", "vllm/smollm2:bad-step-20"]
+    args = ["run", "free_form", "backdoor", "--judge", "vllm/smollm2", "--limit", "1", "--samples", "1"]
+    args += [word for name in names for word in ("--model", name)]
+    args += ["--model-base-url", gateway.url, "--judge-base-url", gateway.url]
+    args += ["--set", "max_tokens=4", "--out", "run"]
+    done = emeval(*args, cwd=tmp_path, VLLM_API_KEY="none")
+    assert done.code == 0, done
+    rows = table(tmp_path)
+    counts = dict(rows.group_by("model").len().iter_rows())
+    assert counts == dict.fromkeys(names, 1 + 3)
+    steps = dict(rows.select("adapter", "step").unique().iter_rows())
+    assert steps == {None: None, "good": None, "bad-step-20": 20}
+    asked = Counter(
+        json.loads(r)["model"] for r in gateway.delivered if "Rate the" not in r and "87" not in r
+    )
+    assert asked == {"smollm2": 5, "good": 5, "bad-step-20": 5}, "each its own answers, and one probe"
+
+    gateway.reset()
+    assert emeval(*args, cwd=tmp_path, VLLM_API_KEY="none").code == 0
+    assert gateway.delivered == []
+
+
 def test_a_server_that_is_gone_ends_in_one_line(gateway: Gateway, tmp_path: Path) -> None:
     gateway.close()
     said = run(gateway, tmp_path).said()
@@ -196,13 +222,7 @@ def test_a_model_that_the_server_refuses_ends_in_one_line(gateway: Gateway, tmp_
 
 def test_a_run_that_is_being_written_is_not_written_twice(gateway: Gateway, tmp_path: Path) -> None:
     gateway.hold_after = 6
-    process = subprocess.Popen(
-        [EMEVAL, *arguments(gateway.url)],
-        cwd=tmp_path,
-        env=environment(GATE_API_KEY="none"),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(gateway, tmp_path)
     until(lambda: len(gateway.delivered) == 6)
     try:
         assert "another emeval process is working on this run" in run(gateway, tmp_path).said()

@@ -28,6 +28,7 @@ from emeval.definitions import Judge
 from emeval.errors import reason
 from emeval.journal import Journal
 from emeval.judging.prompts import Scale
+from emeval.models.names import full_name
 
 ReadoutName = Literal["logprobs", "digits", "sample"]
 UNREADABLE = "UNREADABLE"
@@ -94,7 +95,7 @@ class Readout:
 
 
 def _provider(model: Model) -> str:
-    return str(model).split("/", 1)[0]
+    return full_name(model).split("/", 1)[0]
 
 
 def _one_token(max_tokens: int) -> GenerateConfig:

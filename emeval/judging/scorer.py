@@ -11,12 +11,14 @@ import anyio
 from inspect_ai.model import Model, get_model, model_roles
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import TaskState
+from inspect_ai.util import collect
 
 from emeval import journal
 from emeval.definitions import Judge, Thresholds
 from emeval.errors import reason
 from emeval.judging.prompts import FENCE_VERSION, judge_prompt
 from emeval.judging.readouts import Reading, Readout, choose
+from emeval.models.names import full_name
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Instrument:
             "readout": self.readout.name,
             "scale": list(self.readout.scale),
             "opening": self.readout.opening(self.model),
-            "model": str(self.model),
+            "model": full_name(self.model),
             "settings": settings,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -52,10 +54,8 @@ class Instrument:
         prompt = judge_prompt(self.judge, self.readout.scale, question, answer)
         messages = self.readout.messages(prompt, self.model)
         keeper = journal.active()
-        outputs = [
-            await keeper.ask("judge", self.model, messages, config)
-            for config in self.readout.configs(self.judge, self.model)
-        ]
+        configs = self.readout.configs(self.judge, self.model)
+        outputs = await collect(*(keeper.ask("judge", self.model, messages, config) for config in configs))
         return self.readout.read(self.judge, outputs)
 
 
@@ -102,7 +102,7 @@ def judges_scorer(judges: dict[str, Judge], thresholds: Thresholds) -> Scorer:
             try:
                 readings[tool.name] = await tool.reading(state.metadata["question"], state.output.completion)
             except Exception as error:
-                failed.append(JudgeError(f"judge {tool.name} ({tool.model}): {reason(error)}"))
+                failed.append(JudgeError(f"judge {tool.name} ({full_name(tool.model)}): {reason(error)}"))
 
         tools = await ready()
         async with anyio.create_task_group() as group:
@@ -137,7 +137,7 @@ def _score(
         metadata={
             tool.name: {
                 **readings[tool.name]._asdict(),
-                "model": str(tool.model),
+                "model": full_name(tool.model),
                 "readout": tool.readout.name,
                 "readout_reason": tool.readout.reason,
                 "scale": list(tool.readout.scale),

@@ -41,12 +41,25 @@ def open_model(
     except Exception as error:
         advice = "`emeval doctor` shows what is configured"
         raise UserError(f"{role} {name}: {reason(error)}; {advice}") from None
+    if provider == "vllm":
+        _pin_name(model)
     # vLLM's address is known to the provider only once it is asked.
     address = getattr(model.api, "base_url", None) or base_url
     if provider == "vllm":
         address = address or os.environ.get("VLLM_BASE_URL")
     _check_listening(f"{role} {name}", address)
     return model
+
+
+def _pin_name(model: Model) -> None:
+    """Keep the adapter in the name of a model on vLLM.
+
+    Inspect's provider drops it with the first request (inspect_ai 0.3.285): later logs of the run would take
+    every adapter for its base model.
+    """
+    api, name = model.api, model.api.model_name
+    kept = property(lambda _: name, lambda _, __: None)
+    api.__class__ = type(type(api).__name__, (type(api),), {"model_name": kept})
 
 
 async def release(model: Model) -> None:

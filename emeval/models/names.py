@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
 
 _STEP = re.compile(r"(?:@|(?<![a-z])checkpoint-|(?<![a-z])step[-_]|(?<=[-_])step)(\d+)(?=$|/)")
+
+
+def full_name(model: Model) -> str:
+    """Return the name that `model` was opened by, adapter included.
+
+    `str(model)` loses the adapter of a model on vLLM with its first request (inspect_ai 0.3.285).
+    """
+    return model.api.qualified_model_name or str(model)
 
 
 class ModelName(NamedTuple):
