@@ -90,7 +90,7 @@ class Gateway:
                     return
                 generation = gateway._enter()
                 try:
-                    answer = httpx.post(f"{gateway.upstream}{self.path}", content=body, timeout=120)
+                    answer = httpx.post(f"{gateway.upstream}{self.path}", json=request, timeout=120)
                 except httpx.HTTPError:  # the test is over, and the server with it
                     return
                 self.reply(answer.status_code, answer.content)
