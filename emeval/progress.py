@@ -9,6 +9,8 @@ from inspect_ai.hooks import Hooks, SampleEnd, TaskEnd, TaskStart, hooks
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from emeval.responses import stopped
+
 
 class Watch:
     """The bars of one run."""
@@ -93,7 +95,9 @@ class _ProgressHooks(Hooks):
         _watch[-1].begin(data.eval_id, what, data.spec.dataset.samples or 0)
 
     async def on_sample_end(self, data: SampleEnd) -> None:
-        _watch[-1].advance(data.eval_id, data.sample.error is not None)
+        if not stopped(data.sample):
+            _watch[-1].advance(data.eval_id, data.sample.error is not None)
 
     async def on_task_end(self, data: TaskEnd) -> None:
-        _watch[-1].end(data.eval_id)
+        if data.log.status != "cancelled":
+            _watch[-1].end(data.eval_id)

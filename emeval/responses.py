@@ -78,8 +78,8 @@ def harvest(
     rows: dict[tuple[str, str, str], dict[str, Any]] = {}
     instruments: dict[str, dict[str, Any]] = {}
     for model, sample in _samples(logs):
-        if sample.error and _CANCELLED.match(sample.error.message):
-            continue  # stopped by the user, not failed
+        if stopped(sample):
+            continue
         key = (model, sample.metadata["eval"], str(sample.id))
         if key in rows and rows[key]["error"] is None:
             continue
@@ -97,6 +97,11 @@ def write(table: pl.DataFrame, run: Path) -> None:
     draft = run / f".{FILE}.part"
     table.write_parquet(draft)
     draft.replace(run / FILE)
+
+
+def stopped(sample: EvalSample) -> bool:
+    """Whether the sample has no answer because the run was stopped (Ctrl-C), and not because it failed."""
+    return bool(sample.error and _CANCELLED.match(sample.error.message))
 
 
 def _samples(logs: Path) -> Iterator[tuple[str, EvalSample]]:
