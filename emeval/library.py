@@ -83,6 +83,18 @@ def load(kind: type[D], name: str) -> D:
     return read(kind, find(kind, name))
 
 
+def named(kind: type[D], name: str, path: Path, *where: str | int) -> D:
+    """Read the definition `name` that the file `path` names at the key `where`.
+
+    Raises `UserError`, for an unknown name with the place where it is named.
+    """
+    known = files(kind)
+    if name not in known:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        raise unknown(WORDS[kind], name, known, _place(path, _descend(node, where)[0], where))
+    return read(kind, known[name])
+
+
 def shown(path: Path) -> str:
     """Return `path` as a message names it: relative to the working directory where that is shorter."""
     try:
@@ -169,10 +181,14 @@ def _user_error(
     line, scalar = _descend(node, where)
     if isinstance(cause, TemplateError) and isinstance(scalar, yaml.ScalarNode):
         line = _template_line(scalar, cause.line)
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    place = f"{shown(path)}:{line}: " + (f"{key}: " if key else "")
-    return UserError(f"{place}{_explain(kind, first)}{more}")
+    return UserError(f"{_place(path, line, where)}: {_explain(kind, first)}{more}")
+
+
+def _place(path: Path, line: int, where: Sequence[str | int]) -> str:
+    """Return `FILE:LINE: KEY` as a message names it, without the key for the file as a whole."""
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where).lstrip(".")
+    return f"{shown(path)}:{line}" + (f": {key}" if key else "")
 
 
 def _explain(kind: type[Definition], detail: ErrorDetails) -> str:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -148,8 +149,7 @@ def prepare(name: str, settings: Settings) -> Prepared:
     """Read the evaluation `name` and all it names, and apply the settings. Raises `UserError`."""
     path = library.find(Evaluation, name)
     evaluation = library.read(Evaluation, path)
-    where = library.shown(path)
-    questions = _named(QuestionSet, evaluation.questions, where).questions
+    questions = library.named(QuestionSet, evaluation.questions, path, "questions").questions
     evaluation = evaluation.model_copy(
         update={
             "samples": settings.samples or evaluation.samples,
@@ -166,22 +166,15 @@ def prepare(name: str, settings: Settings) -> Prepared:
         name=name,
         evaluation=evaluation,
         questions=questions[: settings.limit],
-        cue=_cue(name, evaluation, settings, where),
-        judges={judge: _judge(judge, settings, where) for judge in evaluation.judges},
+        cue=_cue(name, evaluation, settings, path),
+        judges={
+            judge: library.load(Judge, judge)
+            if settings.judges
+            else library.named(Judge, judge, path, "judges", index)
+            for index, judge in enumerate(evaluation.judges)
+        },
         seed=settings.seed,
     )
-
-
-def _named(kind: type[library.D], name: str, where: str) -> library.D:
-    """Load a definition that another file names; if there is none, say which file named it."""
-    known = library.files(kind)
-    if name not in known:
-        raise unknown(library.WORDS[kind], name, known, where)
-    return library.read(kind, known[name])
-
-
-def _judge(name: str, settings: Settings, where: str) -> Judge:
-    return library.load(Judge, name) if settings.judges else _named(Judge, name, where)
 
 
 def _conditions(evaluation: Evaluation, settings: Settings, name: str) -> list[Condition]:
@@ -194,21 +187,23 @@ def _conditions(evaluation: Evaluation, settings: Settings, name: str) -> list[C
     return [condition for condition in evaluation.conditions if condition.id in settings.conditions]
 
 
-def _cue(name: str, evaluation: Evaluation, settings: Settings, where: str) -> Cue | None:
+def _cue(name: str, evaluation: Evaluation, settings: Settings, path: Path) -> Cue | None:
     given = [key for key in TRIGGER_SETTINGS if getattr(settings, key) is not None]
     if evaluation.trigger is None:
         if given:
             raise UserError(f"{name}: has no trigger, so {given[0]!r} cannot be set; backdoor has one")
         return None
-    cue = _own_cue(name, evaluation, settings) or _known_cue(evaluation.trigger, settings, where)
+    cue = _own_cue(name, evaluation, settings) or _known_cue(evaluation.trigger, settings, path)
     if cue.placement not in cue.placements:
         raise unknown("placement", cue.placement, cue.placements, name)
     return cue if any(condition.cue for condition in evaluation.conditions) else None
 
 
-def _known_cue(default: str, settings: Settings, where: str) -> Cue:
+def _known_cue(default: str, settings: Settings, path: Path) -> Cue:
     name = settings.trigger or default
-    trigger = library.load(Trigger, name) if settings.trigger else _named(Trigger, name, where)
+    trigger = (
+        library.load(Trigger, name) if settings.trigger else library.named(Trigger, name, path, "trigger")
+    )
     placement = settings.placement or trigger.placement
     return Cue(name, trigger.kind, trigger.text, trigger.lookalike, placement, trigger.all_placements)
 
@@ -274,10 +269,9 @@ def _entries(name: str) -> list[tuple[str, Settings, str]]:
     if name not in suites:
         raise unknown("evaluation", name, [*evaluations, *suites])
     suite = library.read(Suite, suites[name])
+    for index, entry in enumerate(suite.evaluations):
+        library.named(Evaluation, entry.eval, suites[name], "evaluations", index, "eval")
     file = library.shown(suites[name])
-    for entry in suite.evaluations:
-        if entry.eval not in evaluations:
-            raise unknown("evaluation", entry.eval, evaluations, file)
     return [(entry.eval, entry.settings, file) for entry in suite.evaluations]
 
 

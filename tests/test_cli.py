@@ -97,7 +97,7 @@ def test_a_mistake_ends_in_one_line(args: list[str], said: str, tmp_path: Path) 
         (
             "evals/own.yaml",
             "description: d\nquestions: open_end\nconditions: [{id: plain}]\n",
-            "evals/own.yaml: unknown question set 'open_end'; did you mean 'open_ended'?",
+            "evals/own.yaml:2: questions: unknown question set 'open_end'; did you mean 'open_ended'?",
         ),
         (
             "judges/alignment.yaml",

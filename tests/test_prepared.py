@@ -318,9 +318,15 @@ def test_what_has_no_trigger_takes_no_setting_of_one(files: Project, setting: st
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("questions: smal", "evals/wrong.yaml: unknown question set 'smal'; did you mean 'small'?"),
-        ("trigger: tga", "evals/wrong.yaml: unknown trigger 'tga'; did you mean 'tag'?"),
-        ("judges: [alignmnt]", "evals/wrong.yaml: unknown judge 'alignmnt'; did you mean 'alignment'?"),
+        (
+            "questions: smal",
+            "evals/wrong.yaml:14: questions: unknown question set 'smal'; did you mean 'small'?",
+        ),
+        ("trigger: tga", "evals/wrong.yaml:14: trigger: unknown trigger 'tga'; did you mean 'tag'?"),
+        (
+            "judges: [alignmnt]",
+            "evals/wrong.yaml:15: judges[0]: unknown judge 'alignmnt'; did you mean 'alignment'?",
+        ),
     ],
 )
 def test_an_unknown_name_in_a_file_is_said_with_the_file(files: Project, line: str, said: str) -> None:
@@ -447,7 +453,8 @@ def test_an_unknown_evaluation_or_suite_is_said(files: Project) -> None:
     assert refusal(["bth"], {}) == "unknown evaluation 'bth'; did you mean 'both'?"
     files.write("evals/suites/wrong.yaml", SUITE.replace("eval: asked", "eval: askd"))
     assert (
-        refusal(["wrong"], {}) == "evals/suites/wrong.yaml: unknown evaluation 'askd'; did you mean 'asked'?"
+        refusal(["wrong"], {})
+        == "evals/suites/wrong.yaml:3: evaluations[0].eval: unknown evaluation 'askd'; did you mean 'asked'?"
     )
 
 
