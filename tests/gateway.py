@@ -1,5 +1,7 @@
 """A counting gateway before the real embedded server, for what a test must see or break on the way.
 
+It can answer in the place of a server that cannot be had here, such as OpenAI's.
+
 `python tests/gateway.py` starts the server in a process of its own and prints its address: a run that is
 killed must not take the server with it.
 """
@@ -29,6 +31,7 @@ class Gateway:
         self.models = ["smollm2"]
         self.hold_after: int | None = None
         self.refuse: Callable[[dict[str, Any]], int | None] = lambda request: None
+        self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda request: None
         self._gate = threading.Condition()
         self._entered = 0
         self._generation = 0
@@ -89,6 +92,11 @@ class Gateway:
                     self.reply(status, json.dumps({"error": {"message": "refused by the test"}}).encode())
                     return
                 generation = gateway._enter()
+                said = gateway.answer(request)
+                if said is not None:
+                    self.reply(200, json.dumps(said).encode())
+                    gateway._leave(json.dumps(request, sort_keys=True), generation)
+                    return
                 try:
                     answer = httpx.post(f"{gateway.upstream}{self.path}", json=request, timeout=120)
                 except httpx.HTTPError:  # the test is over, and the server with it
