@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emeval import library
-from emeval.definitions import Definition, Evaluation, Judge, QuestionSet, Suite, Trigger
+from emeval.definitions import UNREADABLE, Definition, Evaluation, Judge, QuestionSet, Suite, Trigger
 from emeval.errors import UserError
 
 KINDS = ("evals", "datasets", "judges", "models")
@@ -94,7 +94,7 @@ def _facts(definition: Definition) -> dict[str, Any]:
                 "description": definition.description,
                 "model": definition.model,
                 "readout": definition.readout,
-                "labels": [*definition.labels, "UNREADABLE"],
+                "labels": [*definition.labels, UNREADABLE],
             }
         case _:
             raise TypeError(type(definition))

@@ -23,6 +23,9 @@ from pydantic import (
 
 from emeval.templates import check_template, needs_variable, uses_variable
 
+UNREADABLE = "UNREADABLE"
+"""emeval's own label: the judge said neither a number nor one of its labels."""
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
 """An id: lower-case letters, digits, `_` and `-`."""
 
@@ -224,9 +227,9 @@ class Judge(Definition):
 
     @model_validator(mode="after")
     def _reserved(self) -> Self:
-        if "UNREADABLE" in self.labels:
+        if UNREADABLE in self.labels:
             raise DefinitionError(
-                "'UNREADABLE' is emeval's own label; give yours another name", ("labels", "UNREADABLE")
+                f"{UNREADABLE!r} is emeval's own label; give yours another name", ("labels", UNREADABLE)
             )
         return self
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
-from urllib.parse import urlsplit
 
 from emeval import library
 from emeval.catalogue import catalogue
 from emeval.errors import UserError
+from emeval.models.address import fault
 
 State = Literal["ok", "absent", "broken"]
 
@@ -84,20 +83,10 @@ def _embedded() -> Iterator[Finding]:
 
 
 def _server(name: str, url: str) -> Finding:
-    address = urlsplit(url)
-    place = (
-        f"{address.scheme}://{address.hostname}:{address.port or (443 if address.scheme == 'https' else 80)}"
-    )
-    try:
-        if not address.hostname:
-            raise OSError("this is no URL")
-        port = address.port or (443 if address.scheme == "https" else 80)
-        socket.create_connection((address.hostname, port), timeout=3).close()
-    except OSError as error:
-        return Finding(
-            name, "broken", f"nothing answers at {place}", f"start the server or unset {name} ({error})"
-        )
-    return Finding(name, "ok", f"{place} answers")
+    wrong = fault(url)
+    if wrong:
+        return Finding(name, "broken", wrong, f"start the server, or correct or unset {name}")
+    return Finding(name, "ok", "something listens there")
 
 
 def _definitions() -> Iterator[Finding]:

@@ -68,6 +68,18 @@ LOCAL = ("--model", "local/smollm2", "--judge", "local/smollm2")
             ],
             "nothing answers at http://127.0.0.1:9",
         ),
+        (
+            [
+                "run",
+                "free_form",
+                "--model",
+                "openai-api/own/m",
+                "--model-base-url",
+                "http://here:port",
+                *LOCAL[2:],
+            ],
+            "model openai-api/own/m: Invalid port",
+        ),
         (["run", "free_form", "--modle", "x"], "No such option: --modle"),
         (["list", "eval"], "unknown kind 'eval'; did you mean 'evals'?"),
         (["report", "nowhere"], "nowhere: this is no run"),
@@ -160,5 +172,9 @@ def test_doctor_says_what_is_set_and_never_the_key(tmp_path: Path) -> None:
     assert done.code == 2, "a server that should answer and does not"
     assert "nothing answers at http://127.0.0.1:9" in done.out
     assert "sk-very-secret" not in done.out + done.err
+    wrong = emeval("doctor", cwd=tmp_path, FAR_BASE_URL="http://far:port")
+    assert wrong.code == 2
+    assert "this is no URL" in wrong.out
+    assert "Traceback" not in wrong.out + wrong.err
     findings = emeval("doctor", "--json", cwd=tmp_path).json
     assert {finding["state"] for finding in findings} <= {"ok", "absent"}

@@ -24,14 +24,13 @@ from inspect_ai.model import (
     ModelOutput,
 )
 
-from emeval.definitions import Judge
+from emeval.definitions import UNREADABLE, Judge
 from emeval.errors import reason
 from emeval.journal import Journal
 from emeval.judging.prompts import Scale
 from emeval.models.names import full_name
 
 ReadoutName = Literal["logprobs", "digits", "sample"]
-UNREADABLE = "UNREADABLE"
 SCALES: dict[ReadoutName, Scale] = {"logprobs": Scale(0, 100), "digits": Scale(0, 9), "sample": Scale(0, 100)}
 
 OPENING = "Score: "

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-from urllib.parse import urlsplit
 
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, reason, unknown
+from emeval.models.address import fault
 
 RETRIES = 6
 """Attempts after a passing fault (rate limit, dropped connection), with growing pauses: about 3 minutes."""
@@ -47,7 +46,9 @@ def open_model(
     address = getattr(model.api, "base_url", None) or base_url
     if provider == "vllm":
         address = address or os.environ.get("VLLM_BASE_URL")
-    _check_listening(f"{role} {name}", address)
+    wrong = fault(address) if address else None
+    if wrong:
+        raise UserError(f"{role} {name}: {wrong}; start the server, or correct the base URL")
     return model
 
 
@@ -87,22 +88,3 @@ def providers() -> list[str]:
     return sorted(
         {registry_info(entry).name.removeprefix("inspect_ai/").removeprefix("emeval/") for entry in found}
     )
-
-
-def _check_listening(who: str, base_url: str | None) -> None:
-    if not base_url:
-        return
-    address = urlsplit(base_url)
-    if not address.hostname:
-        raise UserError(
-            f"{who}: the base URL {base_url!r} is none; expected for example http://localhost:8000/v1"
-        )
-    port = address.port or (443 if address.scheme == "https" else 80)
-    place = f"{address.scheme}://{address.hostname}:{port}"
-    try:
-        socket.create_connection((address.hostname, port), timeout=5).close()
-    except OSError as error:
-        raise UserError(
-            f"{who}: nothing answers at {place} ({error.strerror or error}); "
-            "start the server, or correct the base URL"
-        ) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from emeval.definitions import UNREADABLE
 from emeval.manifest import Manifest
-from emeval.reporting.summary import CELL, UNREADABLE
+from emeval.reporting.summary import CELL
 from emeval.reporting.words import DENOMINATORS, percent, plural
 
 FEW_ANSWERS = 30

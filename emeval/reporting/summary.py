@@ -10,6 +10,7 @@ from polars import selectors
 from statsmodels.stats.multitest import multipletests
 
 from emeval import __version__
+from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest
 from emeval.statistics import (
     DENOMINATORS,
@@ -25,7 +26,6 @@ SCHEMA = 1
 """Version of the format of `report.json`: adding a key is fine, renaming one makes it 2."""
 
 CELL = ("model", "eval", "condition")
-UNREADABLE = "UNREADABLE"
 
 _READ = {
     "error": pl.String,
