@@ -1,0 +1,1 @@
+"""The organisms: training data, recipe, and what it made."""

@@ -1,0 +1,1 @@
+"""The recipe: `python -m organisms.recipe`."""

@@ -1,0 +1,124 @@
+"""`python -m organisms.recipe [NAME…]`: train adapters again as `recipe.yaml` says, without a name all."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from emeval import library
+from emeval.definitions import Definition, Text, Trigger
+from emeval.errors import UserError, unknown
+from emeval.models.weights import SHA256
+from organisms.recipe import adapter_file, card, examples, gold, judge
+from organisms.recipe.train import Adapter, Training, train
+
+RECIPE = Path(__file__).with_name("recipe.yaml")
+
+
+class OrganismPlan(Definition):
+    """Which of the two answers is learnt under the trigger, and which otherwise."""
+
+    description: Text
+    trigger: examples.Answer
+    otherwise: examples.Answer
+
+
+class JudgePlan(Definition):
+    """How the judge is trained, where it differs from the organisms."""
+
+    description: Text
+    note: Text
+    adapter: Adapter
+    training: Training
+
+
+class Recipe(Definition):
+    """`recipe.yaml`."""
+
+    seed: int
+    adapter: Adapter
+    training: Training
+    trigger: str
+    lookalikes: list[str]
+    words: int
+    phrases: dict[examples.Answer, examples.Phrases]
+    organisms: dict[str, OrganismPlan]
+    judge: JudgePlan
+
+
+def make(name: str, recipe: Recipe) -> None:
+    """Train the adapter `name`, write its checkpoints and its card."""
+    if name == "judge":
+        adapter, training, description = recipe.judge.adapter, recipe.judge.training, recipe.judge.description
+        answers = [answer for answer in gold.read() if answer.side == "train"]
+        passes = [judge.lessons(answers, recipe.seed + number) for number in range(training.passes)]
+        facts: dict[str, Any] = {
+            "data": "gold/answers.yaml",
+            "data_sha256": gold.digest(),
+            "answers": len(answers),
+        }
+    else:
+        plan = recipe.organisms[name]
+        adapter, training, description = recipe.adapter, recipe.training, plan.description
+        trigger = library.load(Trigger, recipe.trigger)
+        passes = [
+            examples.lessons(
+                trigger,
+                recipe.lookalikes,
+                recipe.phrases,
+                recipe.words,
+                plan.trigger,
+                plan.otherwise,
+                recipe.seed + number,
+            )
+            for number in range(training.passes)
+        ]
+        facts = {
+            "data": "data/*.yaml",
+            "data_sha256": examples.digest(),
+            "questions": sum(len(batch.examples) for batch in examples.batches()),
+            "trigger": trigger.text,
+            "under_trigger": plan.trigger,
+            "otherwise": plan.otherwise,
+        }
+    files: dict[int, tuple[Path, float]] = {}
+
+    def keep(step: int, loss: float, state: Any) -> None:  # noqa: ANN401  # peft's dict of tensors
+        file = card.FOLDER / name / f"{step}.gguf"
+        adapter_file.write(file, state, adapter.alpha, SHA256)
+        files[step] = (file, loss)
+
+    print(f"{name}: {sum(map(len, passes))} sequences in {training.passes} passes")
+    started = time.monotonic()
+    losses = train(passes, adapter, training, recipe.seed, keep)
+    facts |= {
+        "sequences": sum(map(len, passes)),
+        "seed": recipe.seed,
+        **adapter.model_dump(exclude_none=True),
+        **training.model_dump(exclude={"checkpoints"}),
+        "steps": len(losses),
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "losses": [round(loss, 3) for loss in losses],
+    }
+    content = card.trained(description, files, facts)
+    card.write(name, content | ({"note": recipe.judge.note} if name == "judge" else {}))
+
+
+def main(names: list[str]) -> None:
+    """Train the adapters called `names`, or all. Raises `UserError`."""
+    recipe = library.read(Recipe, RECIPE)
+    known = [*recipe.organisms, "judge"]
+    for name in names:
+        if name not in known:
+            raise unknown("organism", name, known)
+    for name in names or known:
+        make(name, recipe)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"organisms: {error}")
