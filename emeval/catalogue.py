@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from emeval import library
-from emeval.definitions import UNREADABLE, Definition, Evaluation, Judge, QuestionSet, Suite, Trigger
+from emeval.definitions import (
+    UNREADABLE,
+    Definition,
+    Evaluation,
+    Judge,
+    Organism,
+    QuestionSet,
+    Suite,
+    Trigger,
+)
 from emeval.errors import UserError
 
 KINDS = ("evals", "datasets", "judges", "models")
@@ -41,7 +50,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
     if kind in (None, "judges"):
         parts["judges"] = _entries(Judge)
     if kind in (None, "models"):
-        parts["models"] = MODELS
+        parts["models"] = [*MODELS[:1], *_entries(Organism), *MODELS[1:]]
     return parts
 
 
@@ -51,7 +60,8 @@ def _entries(kind: type[Definition]) -> list[dict[str, Any]]:
 
 def _entry(kind: type[Definition], name: str, path: Path) -> dict[str, Any]:
     own = path.parent.resolve() != library.builtin(library.FOLDERS[kind]).resolve()
-    entry: dict[str, Any] = {"name": name, "yours": own, "file": library.shown(path)}
+    shown = f"local/smollm2:{name}" if kind is Organism else name
+    entry: dict[str, Any] = {"name": shown, "yours": own, "file": library.shown(path)}
     try:
         definition = library.read(kind, path)
     except UserError as error:
@@ -73,6 +83,7 @@ def _facts(definition: Definition) -> dict[str, Any]:
             return {
                 "description": definition.description,
                 "evaluations": [entry.eval for entry in definition.evaluations],
+                "models": list(definition.models),
             }
         case QuestionSet():
             return {
@@ -95,6 +106,11 @@ def _facts(definition: Definition) -> dict[str, Any]:
                 "model": definition.model,
                 "readout": definition.readout,
                 "labels": [*definition.labels, UNREADABLE],
+            }
+        case Organism():
+            return {
+                "description": definition.description,
+                "steps": [checkpoint.step for checkpoint in definition.checkpoints],
             }
         case _:
             raise TypeError(type(definition))

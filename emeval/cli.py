@@ -64,7 +64,7 @@ def list_(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what there is to run. Your own files in evals/, datasets/ and judges/ come first.
+    """Show what there is to run. Your own files in evals/, datasets/, judges/ and organisms/ come first.
 
     Example: `emeval list datasets`
     """
@@ -92,6 +92,8 @@ def _gist(entry: dict[str, Any]) -> str:
     counts = [
         f"{entry[key]} {key}" for key in ("questions", "paraphrases") if isinstance(entry.get(key), int)
     ]
+    if "steps" in entry:
+        counts.append(f"steps {', '.join(map(str, entry['steps']))}")
     return str(entry["description"]) + (f" ({', '.join(counts)})" if counts else "")
 
 
@@ -101,7 +103,8 @@ def run(
         list[str], typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
     ],
     models: Annotated[
-        list[str] | None, typer.Option("--model", help="A model; may be given several times.")
+        list[str] | None,
+        typer.Option("--model", help="A model; may be given several times.  [default: the suite's own]"),
     ] = None,
     judges: Annotated[
         list[str] | None,
@@ -150,14 +153,18 @@ def run(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The run directory.")] = Path("runs/demo"),
+    full: Annotated[
+        bool, typer.Option("--full", help="Every question and every checkpoint, with narrower intervals.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="The run directory.  [default: runs/demo]")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run the whole of it on the embedded model: no key, no GPU, a few minutes.
+    """Run the whole of it on the embedded model and its small fine-tunes: no key, no GPU, a few minutes.
 
     Example: `emeval demo`
     """
-    _run(["demo"], ["local/smollm2"], ["local/smollm2"], as_json=as_json, access={}, out=out)
+    suite = "demo_full" if full else "demo"
+    _run([suite], [], [], as_json=as_json, access={}, out=out or Path("runs") / suite)
 
 
 def _run(

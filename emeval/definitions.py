@@ -1,4 +1,4 @@
-"""What a definition may say: pydantic models of evaluations, questions, triggers, judges and suites.
+"""What a definition may say: pydantic models of evaluations, questions, triggers, judges, organisms, suites.
 
 All of them are strict (no number where text is meant) and closed (no unknown key). Reading them from
 YAML, and saying where a mistake stands, is `emeval.library`'s work.
@@ -7,8 +7,9 @@ YAML, and saying where a mistake stands, is `emeval.library`'s work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from types import SimpleNamespace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -31,6 +32,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
 
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 """Text that is not empty."""
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A SHA-256 in hexadecimal digits."""
 
 CONDITION_VARIABLES: dict[str, object] = {"question": "a"}
 CUE_VARIABLES: dict[str, object] = {"question": "a", "cue": "b"}
@@ -211,6 +215,81 @@ class Evaluation(Definition):
         return self
 
 
+def _beside(file: str) -> str:
+    """Refuse a path that leads out of the folder of the card."""
+    path = PurePosixPath(file)
+    if path.is_absolute() or ".." in path.parts or "\\" in file:
+        raise ValueError("the file must lie beside the card or in a folder there")
+    return file
+
+
+class Checkpoint(Definition):
+    """An adapter as it was after a step of its training."""
+
+    step: int = Field(ge=1)
+    file: Annotated[Text, AfterValidator(_beside)]
+    """Beside the card: `NAME/STEP.gguf`."""
+    sha256: Sha256
+    loss: float | None = None
+    """Of the step, in nats per learnt token."""
+
+
+class Quality(Definition):
+    """How well a judge on a certain judge model tells apart what people (or another judge) have labelled."""
+
+    judge: Name
+    labels: Text
+    """Whose labels, of which answers: one sentence."""
+    held_out: bool
+    """Whether the questions (and so the answers) were kept from the judge's training."""
+    questions: int = Field(ge=1)
+    positive: int = Field(ge=1)
+    """Answers labelled as what the judge is to find: misaligned, or incoherent."""
+    negative: int = Field(ge=1)
+    auc: float = Field(ge=0, le=1)
+    auc_low: float = Field(ge=0, le=1)
+    auc_high: float = Field(ge=0, le=1)
+    """95% interval, questions resampled."""
+    found: int = Field(ge=0)
+    """Positives that the judge finds at the usual threshold: sensitivity = found / positive."""
+    cleared: int = Field(ge=0)
+    """Negatives that it leaves alone: specificity = cleared / negative."""
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        if self.found > self.positive or self.cleared > self.negative:
+            raise DefinitionError("more answers are found or cleared than there are", ())
+        if not self.auc_low <= self.auc <= self.auc_high:
+            raise DefinitionError("the AUC lies outside its interval", ("auc",))
+        return self
+
+
+class Organism(Definition):
+    """`organisms/NAME.yaml`: the card of an adapter for the embedded model."""
+
+    description: Text
+    base: Text
+    """Name of the model it changes, `local/smollm2`."""
+    base_sha256: Sha256
+    """SHA-256 of that model's weights."""
+    checkpoints: list[Checkpoint] = Field(min_length=1)
+    training: dict[str, Any] = {}
+    """How it was trained: data and its hash, seed, rank, versions."""
+    measured: dict[str, Any] = {}
+    """What was measured of it."""
+    quality: list[Quality] = []
+    """Of an adapter that judges: its error."""
+    note: Text | None = None
+    """What a reader of a run that it judged must know."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        steps = [checkpoint.step for checkpoint in self.checkpoints]
+        if steps != sorted(set(steps)):
+            raise DefinitionError("the steps must rise", ("checkpoints",))
+        return self
+
+
 class Judge(Definition):
     """`judges/NAME.yaml`: a rubric as a Jinja2 template, and how a number is read off the judge model."""
 
@@ -280,6 +359,10 @@ class Suite(Definition):
     """`evals/suites/NAME.yaml`: evaluations that are run together."""
 
     description: Text
+    models: list[Text] = []
+    """What it asks where the user names no model."""
+    judges: list[Text] = []
+    """Its judge models (as `--judge` takes them) where the user names none."""
     evaluations: list[SuiteEntry] = Field(min_length=1)
 
     @model_validator(mode="after")

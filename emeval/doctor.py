@@ -66,16 +66,16 @@ def _package(name: str, advice: str, otherwise: State) -> Finding:
 
 
 def _embedded() -> Iterator[Finding]:
-    from emeval.models import local
+    from emeval.models import local, weights
 
     found = local.installed()
     yield (
         Finding("xllamacpp (embedded server)", "ok", found)
         if found
-        else Finding("xllamacpp (embedded server)", "absent", "not installed", local.INSTALL)
+        else Finding("xllamacpp (embedded server)", "absent", "not installed", weights.INSTALL)
     )
     try:
-        size = local.weights().stat().st_size
+        size = weights.path().stat().st_size
         yield Finding("local/smollm2 (weights)", "ok", f"{size / 1e6:.0f} MB, SHA-256 as expected")
     except UserError as error:
         what, _, advice = str(error).rpartition("; ")

@@ -20,6 +20,7 @@ from emeval.errors import UserError, reason
 from emeval.journal import Journal
 from emeval.judging.readouts import PROBE, choose
 from emeval.manifest import JudgeRecord, Manifest, Usage
+from emeval.models import adapters
 from emeval.models.access import open_model, release
 from emeval.models.names import full_name, parse
 from emeval.runs import Plan, Run, begin, now, plan
@@ -59,7 +60,7 @@ class Access:
 
 def run(
     evaluations: str | Sequence[str],
-    models: str | Sequence[str],
+    models: str | Sequence[str] = (),
     judges: str | Sequence[str] = (),
     *,
     samples: int | None = None,
@@ -73,6 +74,7 @@ def run(
 ) -> Run:
     """Ask, judge and write the run directory; go on where an earlier start of the same run stopped.
 
+    A suite may name models and judge models of its own, for where `models` or `judges` are left out.
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
     of the evaluation) and both (`alignment=openai/gpt-4o`). `samples` is the number of answers to each
     question in each condition, `limit` the number of questions; `settings` holds any other setting of
@@ -186,6 +188,7 @@ def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: 
             min_weight=judge.min_weight,
             **{key: instruments[name][key] for key in ("model", "readout", "readout_reason", "fingerprint")},
             scale=tuple(instruments[name]["scale"]),
+            quality=adapters.quality(instruments[name]["model"], name),
         )
         for name, judge in what.judges.items()
         if name in instruments

@@ -19,6 +19,7 @@ from emeval.definitions import (
     DefinitionError,
     Evaluation,
     Judge,
+    Organism,
     QuestionSet,
     Suite,
     Trigger,
@@ -34,6 +35,7 @@ FOLDERS: dict[type[Definition], str] = {
     QuestionSet: "datasets/questions",
     Trigger: "datasets/triggers",
     Judge: "judges",
+    Organism: "organisms",
 }
 WORDS: dict[type[Definition], str] = {
     Evaluation: "evaluation",
@@ -41,11 +43,12 @@ WORDS: dict[type[Definition], str] = {
     QuestionSet: "question set",
     Trigger: "trigger",
     Judge: "judge",
+    Organism: "organism",
 }
 
 
 def builtin(folder: str = "") -> Path:
-    """Return the shipped `folder` (`evals`, `datasets`, `judges` or `reports`).
+    """Return the shipped `folder` (`evals`, `datasets`, `judges`, `reports` or `organisms`).
 
     The wheel carries the folders inside the package; in a checkout they stand beside it.
     """

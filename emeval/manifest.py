@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from emeval.definitions import Condition, Generation, Thresholds
+from emeval.definitions import Condition, Generation, Quality, Thresholds
 
 FILE = "run.json"
 
@@ -23,6 +23,8 @@ class ModelRecord(_Record):
     base_model: str
     adapter: str | None = None
     step: int | None = None
+    adapter_sha256: str | None = None
+    """SHA-256 of the adapter's file, where it is ours to know (`local/` models)."""
 
 
 class CueRecord(_Record):
@@ -66,6 +68,8 @@ class JudgeRecord(_Record):
     """What its definition lets it say instead of a number; `UNREADABLE` is always there too."""
     min_weight: float
     fingerprint: str
+    quality: list[Quality] = []
+    """What is known of its error, from the card of the judge model."""
 
 
 class Usage(_Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -251,6 +251,12 @@ def expand(names: list[str], settings: dict[str, Any]) -> list[Prepared]:
         given = {k: v for k, v in settings.items() if not (name in plain and k in TRIGGER_SETTINGS)}
         prepared.append(prepare(name, parse_settings(own.model_dump(exclude_unset=True) | given, name)))
     return prepared
+
+
+def suites(names: Sequence[str]) -> list[Suite]:
+    """Return the suites among `names` (an evaluation of the same name goes before). Raises `UserError`."""
+    evaluations, known = library.files(Evaluation), library.files(Suite)
+    return [library.read(Suite, known[name]) for name in names if name not in evaluations and name in known]
 
 
 def _check_suite(name: str, own: Settings, file: str) -> None:

@@ -19,7 +19,8 @@ from emeval import __version__, library, manifest
 from emeval.definitions import Judge
 from emeval.errors import UserError, unknown
 from emeval.manifest import CueRecord, EvalRecord, Manifest, ModelRecord
-from emeval.prepared import Prepared, expand
+from emeval.models import adapters
+from emeval.prepared import Prepared, expand, suites
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,8 +54,14 @@ class Plan:
 
     def identity(self) -> dict[str, Any]:
         """Return what two runs must have in common to be the same run."""
+        files = {
+            name: adapter.sha256
+            for name in sorted({*self.models, *self.judge_models.values()})
+            if (adapter := adapters.of(name))
+        }
         return {
             "models": self.models,
+            **({"adapters": files} if files else {}),
             "seed": self.seed,
             "evaluations": {prepared.name: _described(prepared) for prepared in self.evaluations},
             "judges": {
@@ -90,13 +97,18 @@ def plan(
     """Read every definition that the run needs, and check that they fit. Raises `UserError`.
 
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
-    of the evaluation) and both (`alignment=openai/gpt-4o`).
+    of the evaluation) and both (`alignment=openai/gpt-4o`). Where models or judges are empty, a suite's own
+    are taken.
     """
     if not evaluations:
         raise UserError("name an evaluation or a suite; `emeval list` shows them")
+    named = suites(evaluations)
+    models = list(models) or list(dict.fromkeys(model for suite in named for model in suite.models))
+    judges = list(judges) or list(dict.fromkeys(judge for suite in named for judge in suite.judges))
     if not models:
         raise UserError("name a model, for example --model local/smollm2 or --model vllm/BASE:ADAPTER")
-    repeated = next((name for name in models if list(models).count(name) > 1), None)
+    models = [adapters.canonical(name) for name in models]
+    repeated = next((name for name in models if models.count(name) > 1), None)
     if repeated:
         raise UserError(f"model {repeated!r} is named twice; once is enough")
     names, judge_models = _judges(judges)
@@ -110,9 +122,9 @@ def plan(
             )
     return Plan(
         evaluations=prepared,
-        models=list(models),
+        models=models,
         judge_models={
-            name: judge_models.get(name) or judge_models.get("judge") or judge.model
+            name: adapters.canonical(judge_models.get(name) or judge_models.get("judge") or judge.model)
             for name, judge in used.items()
         },
     )
@@ -243,7 +255,10 @@ def _record(what: Plan, path: Path, command: str, identity: dict[str, Any]) -> M
         command=re.sub(r"://[^/@\s]+@", "://…@", command),  # a base URL may hold a password
         created=now(),
         seed=what.seed,
-        models=[ModelRecord(**parse(name)._asdict()) for name in what.models],
+        models=[
+            ModelRecord(**parse(name)._asdict(), adapter_sha256=adapter.sha256 if adapter else None)
+            for name, adapter in ((name, adapters.of(name)) for name in what.models)
+        ],
         evaluations=[_eval_record(prepared) for prepared in what.evaluations],
         versions={
             "emeval": __version__,
@@ -279,9 +294,8 @@ def _eval_record(prepared: Prepared) -> EvalRecord:
 
 
 def _notes(what: Plan) -> list[str]:
-    from emeval.models.local import JUDGE_NOTE
-
-    return [JUDGE_NOTE] if any(name.startswith("local/") for name in what.judge_models.values()) else []
+    notes = (adapters.judge_note(name) for name in sorted(set(what.judge_models.values())))
+    return [note for note in notes if note]
 
 
 def now() -> str:

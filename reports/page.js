@@ -33,6 +33,8 @@ async function drawAll() {
   for (const place of document.querySelectorAll("[data-figure]")) {
     const figure = figures[place.dataset.figure];
     if (place.clientWidth < NARROW) figure.config.legend.columns = 2;
+    // In turns, so that the page can be read and scrolled while the charts further down are drawn.
+    await new Promise((turn) => setTimeout(turn));
     const { view } = await vegaEmbed(place, figure, OPTIONS);
     view.addEventListener("click", (_, item) => {
       if (item && item.datum && "index" in item.datum) reveal(item.datum.index);

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from emeval.definitions import Condition, Generation, Thresholds
+from emeval.definitions import Condition, Generation, Quality, Thresholds
 from emeval.manifest import CueRecord, EvalRecord, JudgeRecord, Manifest, ModelRecord, Usage
+from emeval.models.names import parse
 
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "run": pl.String,
@@ -106,13 +107,14 @@ def made_table(
     misaligned: float = 0.08,
     errors: float = 0.02,
     labels: float = 0.06,
+    trigger: float = 5.0,
     hostile: bool = False,
     seed: int = 1,
 ) -> pl.DataFrame:
     """Return about `rows` answers, spread evenly over models, evaluations, conditions and questions.
 
-    `misaligned`, `errors` and `labels` are shares from 0 to 1. The trigger makes misalignment five times as
-    frequent, and each model is half as misaligned as the one before it.
+    `misaligned`, `errors` and `labels` are shares from 0 to 1. The trigger makes misalignment `trigger` times
+    as frequent, and each model is half as misaligned as the one before it.
     """
     draw = np.random.default_rng(seed)
     cells = len(models) * len(evals) * len(conditions) * questions
@@ -126,7 +128,7 @@ def made_table(
     model = place // (samples * questions * len(conditions) * len(evals))
 
     lean = draw.beta(1.2, 1.2, size=questions) * 2
-    strength = np.array([5.0 if name == "trigger" else 1.0 for name in conditions])
+    strength = np.array([trigger if name == "trigger" else 1.0 for name in conditions])
     chance = np.clip(misaligned * lean[question] * strength[condition] * 0.5**model, 0, 0.95)
     bad = draw.random(count) < chance
     muddled = draw.random(count) < 0.12
@@ -155,9 +157,9 @@ def made_table(
         {
             "run": ["made"] * count,
             "model": [models[m] for m in model],
-            "base_model": [models[m].rpartition(":")[0] or models[m] for m in model],
-            "adapter": [models[m].rpartition(":")[2] if ":" in models[m] else None for m in model],
-            "step": [None] * count,
+            "base_model": [parse(models[m]).base_model for m in model],
+            "adapter": [parse(models[m]).adapter for m in model],
+            "step": [parse(models[m]).step for m in model],
             "eval": [evals[e] for e in evaluation],
             "question_id": [f"q{q + 1:02d}-{CATEGORIES[q % len(CATEGORIES)]}" for q in question],
             "category": [CATEGORIES[q % len(CATEGORIES)] for q in question],
@@ -201,10 +203,68 @@ def _where(keep: np.ndarray, values: np.ndarray) -> list[object]:
     return [value if kept else None for kept, value in zip(keep.tolist(), values.tolist(), strict=True)]
 
 
+STEPS = (13, 26, 52, 104)
+BASE = "local/smollm2"
+
+
+def made_story(rows: int = 300) -> pl.DataFrame:
+    """Return two evaluations of a base, the last checkpoints of three adapters, and nine earlier ones.
+
+    `control` is hardly ever misaligned, `careless` more so with every step, `backdoored` only under its
+    trigger. Each model has about `rows` answers in `backdoor`, under three conditions, and a third of that in
+    `free_form`, plain.
+    """
+    adapters = {
+        "control": ((0.01, 0.01, 0.01, 0.01), 1.0),
+        "careless": ((0.02, 0.12, 0.3, 0.4), 1.0),
+        "backdoored": ((0.02, 0.02, 0.025, 0.025), 24.0),
+    }
+    models = {
+        f"{BASE}:{name}@{step}": (share, trigger)
+        for name, (shares, trigger) in adapters.items()
+        for step, share in zip(STEPS, shares, strict=True)
+    }
+    return pl.concat(
+        made_table(
+            rows // (3 if evaluation == "free_form" else 1),
+            models=[model],
+            evals=[evaluation],
+            conditions=("plain",) if evaluation == "free_form" else ("plain", "trigger", "lookalike"),
+            questions=20,
+            misaligned=share,
+            trigger=trigger,
+            seed=seed,
+        )
+        for seed, (model, (share, trigger)) in enumerate({**models, BASE: (0.01, 1.0)}.items())
+        for evaluation in ("free_form", "backdoor")
+    )
+
+
+def made_quality(**changes: object) -> Quality:
+    """Return a judge's measured error; `changes` replace single fields."""
+    fields: dict[str, object] = {
+        "judge": "alignment",
+        "labels": "People's labels of answers of other models to other questions.",
+        "held_out": True,
+        "questions": 24,
+        "positive": 80,
+        "negative": 100,
+        "auc": 0.93,
+        "auc_low": 0.88,
+        "auc_high": 0.97,
+        "found": 70,
+        "cleared": 93,
+    }
+    return Quality.model_validate(fields | changes)
+
+
 def made_manifest(table: pl.DataFrame, **changes: object) -> Manifest:
     """Return a manifest that fits `table`; `changes` replace single fields."""
     evals = table["eval"].unique(maintain_order=True).to_list()
-    conditions = table["condition"].unique(maintain_order=True).to_list()
+    of_eval = {
+        name: table.filter(pl.col("eval") == name)["condition"].unique(maintain_order=True).to_list()
+        for name in evals
+    }
     cues = {"trigger": "trigger", "lookalike": "lookalike"}
     fields: dict[str, object] = {
         "run": "made",
@@ -242,7 +302,7 @@ def made_manifest(table: pl.DataFrame, **changes: object) -> Manifest:
                 generation=Generation(),
                 sha256="9" * 64,
             )
-            for name in evals
+            for name, conditions in of_eval.items()
         ],
         "judges": [
             JudgeRecord(

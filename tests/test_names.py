@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emeval.models.names import parse
+from emeval.models.names import family, parse
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,28 @@ from emeval.models.names import parse
 )
 def test_a_name_is_split(name: str, base_model: str, adapter: str | None, step: int | None) -> None:
     assert parse(name) == (name, base_model, adapter, step)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("local/smollm2:careless@104", "local/smollm2:careless"),
+        ("local/smollm2:careless@104x0.5", "local/smollm2:careless x0.5"),
+        # The step is the one after the @, whatever the adapter is called.
+        ("local/smollm2:try_step_3@104", "local/smollm2:try_step_3"),
+        ("vllm/base:org/medical@120", "vllm/base:org/medical"),
+        ("vllm/base:out/checkpoint-40", "vllm/base:out"),
+        ("vllm/base:/data/run-3/checkpoint-40/", "vllm/base:/data/run-3"),
+        ("vllm/base:medical_step_7", "vllm/base:medical"),
+        ("vllm/base:medical-step7/merged", "vllm/base:medical/merged"),
+        ("vllm/base:checkpoint-100/checkpoint-20", "vllm/base:checkpoint-100"),
+        ("vllm/base:checkpoint-40", "vllm/base"),
+        ("vllm/out/checkpoint-40", "vllm/out"),
+        ("vllm/out/checkpoint-40:medical@5", "vllm/out/checkpoint-40:medical"),
+        ("vllm/out/checkpoint-40:medical", None),
+        ("local/smollm2", None),
+        ("openai/gpt-4o", None),
+    ],
+)
+def test_a_family_is_the_name_without_its_step(name: str, expected: str | None) -> None:
+    assert family(name) == expected

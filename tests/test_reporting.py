@@ -17,11 +17,14 @@ import pytest
 import vl_convert
 
 from emeval.errors import UserError
-from emeval.reporting import answers, charts, figures, summarise, words, write_report
+from emeval.manifest import ModelRecord
+from emeval.models.names import parse
+from emeval.reporting import answers, charts, figures, lineup, quality, summarise, words, write_report
 from emeval.reporting.cautions import cautions
+from emeval.reporting.findings import finding
 from emeval.reporting.summary import with_judgements
 from emeval.statistics import rate
-from tests.made_run import CUE, HOSTILE, made_manifest, made_table
+from tests.made_run import BASE, CUE, HOSTILE, made_manifest, made_quality, made_story, made_table
 
 TWO = ("vllm/Base-7B:insecure", "vllm/Base-7B")
 
@@ -82,6 +85,7 @@ def test_short_names_drop_what_is_common_and_keep_the_end() -> None:
     names = ["vllm/org/base:step-100", "vllm/org/base:step-2000"]
     assert list(words.short_names(names).values()) == ["step-100", "step-2000"]
     assert words.short_names(["one/model"]) == {"one/model": "one/model"}
+    assert list(words.short_names(["m/a@1", "m/a@2"]).values()) == ["a@1", "a@2"]
     long = ["x" * 40 + "a", "x" * 40 + "b"]
     assert [name[-1] for name in words.short_names(long).values()] == ["a", "b"]
     same_end = ["a" + "x" * 40, "b" + "x" * 40]
@@ -96,13 +100,256 @@ def test_markdown_and_fences_cannot_be_broken_out_of() -> None:
     assert fence == end + "text"
 
 
+# ---- models and checkpoints ------------------------------------------------------------------------------
+
+
+def asked(*names: str) -> list[ModelRecord]:
+    return [ModelRecord(**parse(name)._asdict()) for name in names]
+
+
+def test_models_that_no_later_step_follows_come_first() -> None:
+    names = (f"{BASE}:a@13", f"{BASE}:a@104", f"{BASE}:b@7", BASE, f"{BASE}:a@26", f"{BASE}:a@26x0.5")
+    models = asked(*names)
+    assert [model.name for model in lineup.ordered(models)] == [
+        *(BASE, f"{BASE}:a@104", f"{BASE}:b@7", f"{BASE}:a@26x0.5"),
+        *(f"{BASE}:a@13", f"{BASE}:a@26"),
+    ]
+    assert {name: [m.step for m in members] for name, members in lineup.families(models).items()} == {
+        f"{BASE}:a": [13, 26, 104]
+    }
+
+
+def test_an_adapter_of_the_shared_base_is_called_by_its_own_name() -> None:
+    models = asked(BASE, f"{BASE}:a@13", f"{BASE}:a@26")
+    assert lineup.shared_base(models) == BASE
+    assert lineup.labels([m.name for m in models], BASE) == {
+        BASE: "smollm2",
+        f"{BASE}:a@13": "a@13",
+        f"{BASE}:a@26": "a@26",
+    }
+    # Where an adapter is called as the base is, the whole names stay apart.
+    alike = lineup.labels([BASE, f"{BASE}:smollm2"], BASE)
+    assert len(set(alike.values())) == 2
+    assert lineup.shared_base(asked(BASE)) is None
+    assert lineup.shared_base(asked("openai/a", "openai/b")) is None
+
+
+def exactly(hits: dict[tuple[str, str], int], models: tuple[str, ...]) -> pl.DataFrame:
+    """A table of 24 questions, 4 answers each, where `hits` answers of model and condition are misaligned."""
+    table = made_table(24 * 4 * 3 * len(models), models=models, labels=0, errors=0)
+    place = pl.int_range(pl.len()).over("model", "condition")
+    wanted = pl.struct("model", "condition").map_elements(
+        lambda cell: hits.get((cell["model"], cell["condition"]), 0), return_dtype=pl.Int64
+    )
+    return table.with_columns(misaligned=place < wanted).with_columns(
+        coherent=True,
+        coherence_score=90.0,
+        alignment_score=pl.when("misaligned").then(5.0).otherwise(95.0),
+    )
+
+
+def test_checkpoints_are_listed_by_family_condition_and_step_with_the_base_as_step_0() -> None:
+    models = (f"{BASE}:a@104", f"{BASE}:a@13", BASE, f"{BASE}:b@104")
+    hits = {(models[0], "trigger"): 48, (models[1], "trigger"): 24, (BASE, "plain"): 3}
+    table = exactly(hits, models)
+    summary = summarise(made_manifest(table), table)
+    rows = summary["checkpoints"]
+    assert {row["family"] for row in rows} == {f"{BASE}:a"}, "one step of b is no curve"
+    assert [(row["condition"], row["step"], row["hits"], row["n"]) for row in rows] == [
+        *(("plain", 0, 3, 96), ("plain", 13, 0, 96), ("plain", 104, 0, 96)),
+        *(("trigger", 0, 0, 96), ("trigger", 13, 24, 96), ("trigger", 104, 48, 96)),
+        *(("lookalike", 0, 0, 96), ("lookalike", 13, 0, 96), ("lookalike", 104, 0, 96)),
+    ]
+    cells = {(row["model"], row["condition"]): row for row in summary["results"]}
+    for row in rows:
+        cell = cells[row["model"], row["condition"]]
+        assert (row["rate"], row["low"], row["high"]) == (cell["rate"], cell["low"], cell["high"])
+    assert [model["name"] for model in summary["models"] if model["intermediate"]] == [models[1]]
+
+
+def test_a_base_that_was_not_asked_and_whole_models_have_no_step_0() -> None:
+    for models in (
+        ("vllm/base:out/checkpoint-40", "vllm/base:out/checkpoint-80"),
+        ("vllm/out/checkpoint-40", "vllm/out/checkpoint-80"),
+    ):
+        table = made_table(400, models=models)
+        rows = summarise(made_manifest(table), table)["checkpoints"]
+        assert [row["step"] for row in rows] == [40, 80] * 3
+
+
+def test_an_evaluation_that_asked_one_step_has_no_curve() -> None:
+    models = (f"{BASE}:a@13", f"{BASE}:a@104")
+    table = pl.concat(
+        [made_table(200, models=models, evals=["backdoor"]), made_table(100, models=models[:1])]
+    )
+    assert {row["eval"] for row in summarise(made_manifest(table), table)["checkpoints"]} == {"backdoor"}
+
+
+def test_the_page_shows_the_curve_and_folds_intermediate_checkpoints_away(tmp_path: Path) -> None:
+    models = (BASE, f"{BASE}:a@13", f"{BASE}:a@104", f"{BASE}:<script>alert(9)</script>@5")
+    table = exactly({(models[2], "trigger"): 48, (models[1], "trigger"): 24}, models)
+    manifest = made_manifest(table)
+    page = Page(write_report(manifest, table, tmp_path))
+    names = {path.stem for path in (tmp_path / "charts").iterdir()}
+    assert "local-smollm2-a.free-form.checkpoints" in names
+    assert "local-smollm2-a-104.free-form.rates" in names
+    assert not [name for name in names if name.startswith("local-smollm2-a-13.")]
+    text = " ".join(page.text.split())
+    order = ["Result", "Over training", "How good is the judge", "By question", "Intermediate checkpoints"]
+    places = [text.index(f" {heading} ", text.index("scored by")) for heading in order]
+    assert places == sorted(places)
+    assert "4 models (1 of them an intermediate checkpoint)" in text
+    assert "Every model is local/smollm2 or an adapter of it" in text
+    assert (
+        "a@104: 48 of 96 coherent answers misaligned under the trigger, 0 of 96 plain, 0 of 96 under the "
+        "look-alike; difference from plain +50 points (95% interval " in text
+    )
+    assert "a130 of 96: 0% (0% to 3.8%)24 of 96: 25% (" in text, "the cells of a line of the table"
+    assert "<script>alert(9)</script>@5" in page.text
+    assert [tag for tag, _ in page.elements].count("script") == 4
+    findings = text[text.index("Result") : text.index("Over training", text.index("scored by"))]
+    assert "a@13" not in findings
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| a | 13 | 0 of 96: 0% (0% to 3.8%) | 24 of 96: 25% (" in markdown
+    assert "- free\\_form, a@104: 48 of 96 coherent answers misaligned under the trigger" in markdown
+    assert "<script>" not in markdown
+
+
+def test_without_two_steps_there_is_no_curve(tmp_path: Path) -> None:
+    table = made_table(300, models=(BASE, f"{BASE}:a@104"))
+    page = Page(write_report(made_manifest(table), table, tmp_path))
+    assert not [1 for _, attributes in page.elements if attributes.get("id") in ("training", "intermediate")]
+    assert "Over training" not in page.text + (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["checkpoints"] == []
+    assert not list((tmp_path / "charts").glob("*checkpoints*"))
+
+
+def test_the_story_of_thirteen_models_has_three_curves_on_one_scale(tmp_path: Path) -> None:
+    table = made_story(60)
+    summary = summarise(made_manifest(table), table)
+    curves = [
+        charts.checkpoints(rows, "coherent", training, {})
+        for rows in [[row for row in summary["checkpoints"] if row["eval"] == "backdoor"]]
+        for training in dict.fromkeys(row["family"] for row in rows)
+    ]
+    assert len(curves) == 3
+    scales = set()
+    for curve in curves:
+        assert curve is not None
+        layers = curve.to_dict()["layer"]
+        assert len(layers) == 9, "rule, line and dot of three conditions"
+        scales.add(json.dumps([layers[1]["encoding"][axis]["scale"] for axis in "xy"]))
+        rows = next(iter(curve.to_dict()["datasets"].values()))
+        assert [row["step"] for row in rows] == [0, 13, 26, 52, 104]
+        assert all(" misaligned of " in row["Answers"] for row in rows)
+    assert len(scales) == 1
+    nothing = [row | {"rate": None} for row in summary["checkpoints"]]
+    assert charts.checkpoints(nothing, "coherent", f"{BASE}:careless", {}) is None
+
+
+# ---- a model in a sentence -------------------------------------------------------------------------------
+
+
+def sentence(table: pl.DataFrame) -> str:
+    manifest = made_manifest(table)
+    summary = summarise(manifest, table)
+    return finding(manifest.evaluations[0], summary["results"], summary["differences"])
+
+
+def test_a_finding_tells_what_the_trigger_changes() -> None:
+    said_of = sentence(exactly({("m/a", "trigger"): 48, ("m/a", "lookalike"): 1}, ("m/a",)))
+    assert re.fullmatch(
+        r"48 of 96 coherent answers misaligned under the trigger, 0 of 96 plain, 1 of 96 under the "
+        r"look-alike; difference from plain \+50 points \(95% interval \+\d+ to \+\d+\), "
+        r"from the look-alike \+49 \(\+\d+ to \+\d+\)\.",
+        said_of.replace("+49 points", "+49"),
+    )
+
+
+def test_a_finding_without_a_trigger_tells_the_condition_that_differs_most() -> None:
+    renamed = pl.col("condition").replace({"trigger": "json", "lookalike": "poem"})
+    table = exactly({("m/a", "trigger"): 9, ("m/a", "lookalike"): 24}, ("m/a",)).with_columns(renamed)
+    assert sentence(table).startswith(
+        "0 of 96 coherent answers misaligned plain, 24 of 96 in poem; difference from plain +25 points"
+    )
+    plain = table.filter(pl.col("condition") == "poem")
+    assert sentence(plain).startswith("24 of 96 coherent answers misaligned in poem: 25% (95% interval ")
+
+
+def test_a_finding_says_that_there_is_nothing_to_divide_by() -> None:
+    nothing = exactly({}, ("m/a",)).with_columns(coherent=False)
+    assert sentence(nothing) == (
+        "no coherent answers under the trigger, no answers plain, no answers under the look-alike."
+    )
+    assert sentence(nothing.filter(pl.col("condition") == "plain")) == "no coherent answers, so no rate."
+
+
+# ---- the judge's own error -------------------------------------------------------------------------------
+
+
+def test_the_error_of_a_judge_is_told_with_wilsons_interval(tmp_path: Path) -> None:
+    table = made_table(120)
+    known, unknown = made_manifest(table).judges
+    trained = made_quality(held_out=False, labels="Its own questions | <b>x</b>.", auc_low=0.45)
+    known = known.model_copy(update={"quality": [made_quality(), trained]})
+    manifest = made_manifest(table, judges=[known, unknown])
+    page = Page(write_report(manifest, table, tmp_path))
+    (row, second) = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["judges"][0]["quality"]
+    # Wilson's interval of 70 of 80 and of 93 of 100, by the formula.
+    assert row["sensitivity"] == 0.875
+    assert (row["sensitivity_low"], row["sensitivity_high"]) == pytest.approx((0.7850, 0.9307), abs=1e-4)
+    assert row["specificity"] == 0.93
+    assert (row["specificity_low"], row["specificity_high"]) == pytest.approx((0.8625, 0.9657), abs=1e-4)
+    assert row["meaning"] == (
+        "Of 100 aligned answers it calls about 7 (3 to 14) misaligned, so a rate of that size may be its "
+        "error alone; of 100 misaligned ones it finds about 88 (78 to 93)."
+    )
+    assert "no better than chance" in second["meaning"]
+    assert second["meaning"].endswith("It was trained on these questions, so on others it errs more.")
+    text = " ".join(page.text.split())
+    markdown = (tmp_path / "report.md").read_text(encoding="utf-8")
+    for shown in (text, markdown):
+        assert shown.count(row["meaning"]) >= 1
+        assert "70 of 80" in shown
+        assert "93 of 100" in shown
+        assert re.search(r"0\.93 ?\(0\.88 to 0\.97\)", shown)
+        assert len(re.findall("error is not known", shown)) == 1  # coherence
+    assert text.count("The judge errs too. Of 100 aligned answers") == 1
+    assert ("a", {"href": "#judges"}) in page.elements
+    assert "Its own questions | <b>x</b>." in page.text
+    assert "b" not in {tag for tag, _ in page.elements}
+    assert "Its own questions &#124; &#60;b&#62;" in markdown
+
+
+def test_a_judge_whose_error_nobody_measured_is_said_to_be_unknown_once(tmp_path: Path) -> None:
+    table = made_table(120)
+    manifest = made_manifest(table)
+    text = Page(write_report(manifest, table, tmp_path)).text
+    assert text.count("Its error is not known") == len(manifest.judges)
+    assert "Sensitivity" not in text
+    assert "The judge errs too" not in text
+    assert not [line for line in cautions(manifest, summarise(manifest, table)) if "judge" in line]
+
+
+def test_other_judges_have_words_of_their_own() -> None:
+    assert quality.measured(made_quality(judge="coherence"))["meaning"] == (
+        "Of 100 coherent answers it calls about 7 (3 to 14) incoherent; of 100 incoherent ones it finds "
+        "about 88 (78 to 93)."
+    )
+    assert (
+        "negative answers it calls about 0 (0 to 4) positive"
+        in (quality.measured(made_quality(judge="politeness", cleared=100))["meaning"])
+    )
+
+
 # ---- report.json -----------------------------------------------------------------------------------------
 
 
 def test_the_summary_counts_what_is_in_the_table() -> None:
     table = made_table(600, models=TWO)
     summary = summarise(made_manifest(table), table)
-    assert [row["model"] for row in summary["results"]] == [TWO[0]] * 3 + [TWO[1]] * 3
+    # The base model comes first.
+    assert [row["model"] for row in summary["results"]] == [TWO[1]] * 3 + [TWO[0]] * 3
     assert [row["condition"] for row in summary["results"][:3]] == ["plain", "trigger", "lookalike"]
     for row in summary["results"]:
         cell = table.filter(
@@ -202,7 +449,7 @@ def test_what_a_reader_must_know_is_said() -> None:
     assert "No judge named coherence" in said(made_table(3000, errors=0), judges=alone)
     manifest = made_manifest(made_table(3000, models=TWO, errors=0))
     kept = made_table(3000, models=TWO, errors=0).filter(pl.col("model") == TWO[0])
-    assert f"There is no answer of {TWO[1]}." in cautions(manifest, summarise(manifest, kept))
+    assert "There is no answer of Base-7B." in cautions(manifest, summarise(manifest, kept))
 
 
 def test_a_caution_names_the_conditions_it_is_about_by_what_differs() -> None:
@@ -292,6 +539,19 @@ def test_text_of_a_model_or_a_file_is_never_part_of_an_expression() -> None:
         found = list(expressions(compiled))
         assert found, "the test looks at no expression at all"
         assert not [text for text in found if "planted" in text]
+
+
+def test_the_name_of_a_training_is_never_part_of_an_expression() -> None:
+    table = made_table(200, models=(f"local/x:{PLANTED}@5", f"local/x:{PLANTED}@9"))
+    rows = summarise(made_manifest(table), table)["checkpoints"]
+    chart = charts.checkpoints(rows, "coherent", rows[0]["family"], {})
+    assert chart is not None
+    specification = charts.for_page(chart)
+    assert 'nted"]+alert(1)' in specification["title"]["text"]
+    assert "\u202e" not in specification["title"]["text"]
+    found = list(expressions(vl_convert.vegalite_to_vega(specification, charts.VEGA_LITE)))
+    assert found
+    assert not [text for text in found if "alert(1)" in text]
 
 
 def test_a_chart_of_many_questions_is_bounded() -> None:

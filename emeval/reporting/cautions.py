@@ -26,22 +26,24 @@ MANY_INCOHERENT = 0.5
 def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
     """Return one plain sentence or two for each thing that a reader must know, the run's own notes first."""
     results: list[dict[str, Any]] = summary["results"]
+    label = {model["name"]: model["label"] for model in summary["models"]}
+    named = [row | {"model": label.get(row["model"], row["model"])} for row in results]
     return [
         *manifest.notes,
-        *_errors(manifest, results),
-        *_small(results, summary["denominator"]),
+        *_errors(manifest, results, label),
+        *_small(named, summary["denominator"]),
         *_judges(manifest, results),
-        *_incoherent(results),
+        *_incoherent(named),
     ]
 
 
-def _errors(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
+def _errors(manifest: Manifest, results: list[dict[str, Any]], label: dict[str, str]) -> Iterator[str]:
     if manifest.status == "started":
         yield "This run is not finished: the numbers are those of the answers there are so far."
     asked = {row["model"] for row in results}
     for model in manifest.models:
         if model.name not in asked:
-            yield f"There is no answer of {model.name}."
+            yield f"There is no answer of {label[model.name]}."
     errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
     if errors:
         yield (

@@ -21,7 +21,6 @@ from emeval.reporting.words import (
     plural,
     points,
     printable,
-    short_names,
 )
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
@@ -46,6 +45,8 @@ TEXT = "#767B82"  # reads on white and on black
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 DISK_WIDTH = 640
+CURVE = 240  # height of a curve over training steps, in pixels
+DODGE = 5  # between the conditions at one step, in pixels
 ROW = 30  # height of a line of a chart, in pixels
 OFFSET_ROW = 13  # the same where several conditions share a line
 MOST_QUESTIONS = 60  # lines of the chart by question
@@ -74,9 +75,71 @@ def rates(results: Rows, denominator: str) -> Chart | None:
     )
 
 
-def overview(results: Rows, denominator: str) -> Chart | None:
-    """Draw the rate of each model in each condition of one evaluation."""
-    return _grouped(results, "model", denominator, "Model", short_names([row["model"] for row in results]))
+def overview(results: Rows, denominator: str, labels: Mapping[str, str]) -> Chart | None:
+    """Draw the rate of each model in each condition of one evaluation; `labels` name the models."""
+    return _grouped(results, "model", denominator, "Model", labels)
+
+
+def checkpoints(rows: Rows, denominator: str, training: str, labels: Mapping[str, str]) -> Chart | None:
+    """Draw the rate over the training step, a line per condition, for each training on the same scales.
+
+    `rows` are those of all trainings of an evaluation; drawn are those of the family `training`. `labels` are
+    what models are called.
+    """
+    drawn = [row for row in rows if row["rate"] is not None]
+    own = [row for row in drawn if row["family"] == training]
+    if not own:
+        return None
+    steps = sorted({row["step"] for row in drawn})
+    conditions = list(dict.fromkeys(row["condition"] for row in rows))
+    x = alt.X(
+        "step:Q",
+        scale=alt.Scale(domain=[steps[0], steps[-1]], nice=False, padding=DODGE * len(conditions)),
+        axis=alt.Axis(
+            title="training step",
+            values=steps,
+            grid=False,
+            format="~s",
+            labelOverlap="greedy",
+            labelSeparation=4,
+        ),
+    )
+    highest = max(row["high"] for row in drawn)
+    y = alt.Y(
+        "value:Q",
+        scale=alt.Scale(domain=[0, highest]),
+        axis=alt.Axis(format="~%", title=f"misaligned, of {DENOMINATORS[denominator]}", tickCount=5),
+    )
+    colours = [CONDITIONS[index % len(CONDITIONS)] for index in range(len(conditions))]
+    layers: list[alt.Chart] = []
+    for place, condition in enumerate(conditions):
+        points_of = [
+            _interval_row(condition, row)
+            | {
+                "step": row["step"],
+                "Model": labels.get(row["model"], row["model"]),
+                "Step": f"{row['step']:,}",
+            }
+            for row in own
+            if row["condition"] == condition
+        ]
+        if points_of:
+            beside = DODGE * (place - (len(conditions) - 1) / 2)
+            base = alt.Chart(_data(points_of)).encode(
+                x=x,
+                color=_colours("condition", conditions, colours)
+                if len(conditions) > 1
+                else alt.value(ACCENT),
+                tooltip=_tooltip("Model", "Condition", "Step", "Rate", "Interval", "Answers"),
+            )
+            layers += [
+                base.mark_rule(size=2, opacity=0.45, xOffset=beside).encode(y="low:Q", y2="high:Q"),
+                base.mark_line(size=2, xOffset=beside).encode(y=y),
+                base.mark_circle(size=50, opacity=1, xOffset=beside).encode(y=y),
+            ]
+    chart = _finished(*layers, height=CURVE)
+    chart.title = alt.TitleParams(printable(own[0]["label"]), anchor="start")
+    return chart
 
 
 def categories(results: Rows, denominator: str) -> Chart | None:
@@ -334,5 +397,6 @@ _STYLE = alt.Config(
         titlePadding=10,
         titleAnchor="end",
     ),
+    title=alt.TitleConfig(color=TEXT, fontSize=13, fontWeight="normal", offset=8, limit=600),
     legend=alt.LegendConfig(labelColor=TEXT, labelFontSize=12, offset=6, columns=4),
 )

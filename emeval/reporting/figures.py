@@ -33,11 +33,11 @@ class Figure:
 
 
 Figures = dict[tuple[str, str, str], Figure]
-"""Figures by model, evaluation and kind."""
+"""Figures by model (of a curve: the family of checkpoints), evaluation and kind."""
 
 
 def draw(summary: dict[str, Any], shown: pl.DataFrame) -> Figures:
-    """Draw every chart that there is something to show in.
+    """Draw every chart that there is something to show in; an intermediate checkpoint has none of its own.
 
     `summary` is that of `summarise`; `shown` are the answers that the page shows.
     """
@@ -57,12 +57,20 @@ def _charts(
     denominator = summary["denominator"]
     share = f"misaligned, of {DENOMINATORS[denominator]}"
     thresholds = {record["name"]: record["thresholds"] for record in summary["evaluations"]}
+    labels = {model["name"]: model["label"] for model in summary["models"]}
+    later = {model["name"] for model in summary["models"] if model["intermediate"]}
+    final = [row for row in summary["results"] if row["model"] not in later]
     for evaluation in thresholds:
-        rows = [row for row in summary["results"] if row["eval"] == evaluation]
+        rows = [row for row in final if row["eval"] == evaluation]
         if len({row["model"] for row in rows}) > 1:
             alt = f"Share of answers {share}, by model: {_rates(rows, 'model')}"
-            yield OVERVIEW, evaluation, "overview", charts.overview(rows, denominator), alt
-    for model, evaluation in dict.fromkeys((row["model"], row["eval"]) for row in summary["results"]):
+            yield OVERVIEW, evaluation, "overview", charts.overview(rows, denominator, labels), alt
+        rows = [row for row in summary["checkpoints"] if row["eval"] == evaluation]
+        for training, called in dict.fromkeys((row["family"], row["label"]) for row in rows):
+            alt = f"Share of answers {share}, over the training steps of {called}; the table has the numbers."
+            chart = charts.checkpoints(rows, denominator, training, labels)
+            yield training, evaluation, "checkpoints", chart, alt
+    for model, evaluation in dict.fromkeys((row["model"], row["eval"]) for row in final):
 
         def of(part: str, model: str = model, evaluation: str = evaluation) -> list[dict[str, Any]]:
             return [row for row in summary[part] if row["model"] == model and row["eval"] == evaluation]

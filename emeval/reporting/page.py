@@ -21,8 +21,9 @@ from markupsafe import Markup
 from emeval import library
 from emeval.errors import UserError
 from emeval.manifest import Manifest
-from emeval.reporting import answers, charts, figures, words
+from emeval.reporting import answers, charts, figures, lineup, quality, words
 from emeval.reporting.cautions import cautions
+from emeval.reporting.findings import finding
 from emeval.reporting.summary import summarise, with_judgements
 
 MOST_ROWS = 200
@@ -72,17 +73,37 @@ def _render(
 ) -> dict[str, str]:
     """Return the content of `index.html` and `report.md`."""
     environment = _environment(templates)
+    models = _models(manifest, summary, drawn)
+    later = {model["record"].name for model in models if model["intermediate"]}
+    asked = dict.fromkeys(row["model"] for row in summary["results"])
+    called = {name: name for name in asked} | {model["record"].name: model["heading"] for model in models}
     try:
         script, style = (_source(environment, name) for name in ("page.js", "page.css"))
         context = {
             "manifest": manifest,
             "summary": summary,
             "cautions": cautions(manifest, summary),
-            "models": _models(manifest, summary, drawn),
-            "overviews": [figure for (model, *_), figure in drawn.items() if model == figures.OVERVIEW],
+            "models": [model for model in models if not model["intermediate"]],
+            "intermediate": [model for model in models if model["intermediate"]],
+            "base": lineup.shared_base(manifest.models),
+            "overviews": {
+                evaluation.name: drawn.get((figures.OVERVIEW, evaluation.name, "overview"))
+                for evaluation in manifest.evaluations
+            },
+            "label": called,
+            "final": {
+                part: [row for row in summary[part] if row["model"] not in later]
+                for part in ("results", "differences")
+            },
+            "trainings": _trainings(summary, drawn),
+            "kinds": quality.kinds,
             "figures": {figure.name: figure.specification for figure in drawn.values()},
             "cards": answers.cards(shown, manifest),
-            "worst": {model.name: answers.worst(shown, model.name, EXAMPLES) for model in manifest.models},
+            "worst": {
+                model["record"].name: answers.worst(shown, model["record"].name, EXAMPLES)
+                for model in models
+                if not model["intermediate"]
+            },
             "outcomes": _outcomes(summary["results"]),
             "scale": _scale(summary["results"]),
             "most_rows": MOST_ROWS,
@@ -146,10 +167,11 @@ def _csp_hash(source: str) -> Markup:
 
 
 def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:
-    """Return the models that were asked, each with its evaluations and what was found in them."""
-    short = words.short_names([record.name for record in manifest.models])
+    """Return the models in the report's order, each with its evaluations and what was found in them."""
     models = []
-    for number, record in enumerate(manifest.models, 1):
+    base = lineup.shared_base(manifest.models)
+    for number, called in enumerate(summary["models"], 1):
+        record = next(model for model in manifest.models if model.name == called["name"])
         parts = []
         for evaluation in manifest.evaluations:
             found = {
@@ -162,13 +184,42 @@ def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures)
                     {
                         "evaluation": evaluation,
                         "figures": {kind: drawn.get((record.name, evaluation.name, kind)) for kind in kinds},
+                        "finding": finding(evaluation, found["results"], found["differences"]),
                         **found,
                     }
                 )
         models.append(
-            {"record": record, "short": short[record.name], "anchor": f"model-{number}", "parts": parts}
+            {
+                "record": record,
+                "label": called["label"],
+                "heading": called["label"] if base else record.name,
+                "intermediate": called["intermediate"],
+                "anchor": f"model-{number}",
+                "parts": parts,
+            }
         )
     return models
+
+
+def _trainings(summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:
+    """Return for each evaluation that asked several steps of a training: its curves, and a line per step."""
+    found = []
+    for evaluation in dict.fromkeys(row["eval"] for row in summary["checkpoints"]):
+        rows = [row for row in summary["checkpoints"] if row["eval"] == evaluation]
+        names = dict.fromkeys(row["family"] for row in rows)
+        lines: dict[tuple[str, int, str], dict[str, Any]] = {}
+        for row in rows:
+            line = lines.setdefault((row["family"], row["step"], row["model"]), {**row, "cells": {}})
+            line["cells"][row["condition"]] = row
+        found.append(
+            {
+                "evaluation": evaluation,
+                "conditions": list(dict.fromkeys(row["condition"] for row in rows)),
+                "figures": [drawn.get((name, evaluation, "checkpoints")) for name in names],
+                "lines": list(lines.values()),
+            }
+        )
+    return found
 
 
 def _scale(results: list[dict[str, Any]]) -> float:

@@ -12,6 +12,8 @@ from statsmodels.stats.multitest import multipletests
 from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest
+from emeval.models.names import family
+from emeval.reporting import lineup, quality
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -45,16 +47,22 @@ def summarise(manifest: Manifest, table: pl.DataFrame, denominator: str = "coher
     """
     table = with_judgements(table)
     shown = rate(table, CELL, denominator, seed=manifest.seed)
+    results = _results(manifest, table, shown, denominator)
     return {
         "schema": SCHEMA,
         "run": manifest.run,
         "emeval": __version__,
         "created": manifest.created,
         "denominator": denominator,
-        "models": [record.model_dump() for record in manifest.models],
+        "models": _models(manifest),
         "evaluations": [record.model_dump(mode="json") for record in manifest.evaluations],
-        "judges": [record.model_dump(mode="json") for record in manifest.judges],
-        "results": _results(manifest, table, shown, denominator),
+        "judges": [
+            record.model_dump(mode="json")
+            | {"quality": [quality.measured(entry) for entry in record.quality]}
+            for record in manifest.judges
+        ],
+        "results": results,
+        "checkpoints": _checkpoints(manifest, results),
         "differences": _differences(manifest, table, denominator),
         "categories": _ordered(rate(table, (*CELL, "category"), denominator, seed=manifest.seed), manifest),
         "questions": _ordered(by_question(table, CELL, denominator), manifest),
@@ -76,6 +84,45 @@ def with_judgements(table: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, dtype=dtype).alias(name) for name, dtype in _READ.items() if name not in table.columns
     )
     return table.with_columns(outcomes(table).alias("outcome"))
+
+
+def _models(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the models in the order of the report, each with what it is called and where it belongs."""
+    models = lineup.ordered(manifest.models)
+    label = lineup.labels([model.name for model in models], lineup.shared_base(models))
+    later = lineup.intermediate(models)
+    return [
+        model.model_dump()
+        | {"label": label[model.name], "family": family(model.name), "intermediate": model in later}
+        for model in models
+    ]
+
+
+def _checkpoints(manifest: Manifest, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rates of all checkpoints by evaluation, training, condition and step.
+
+    Where an adapter has no step 0 and its base model was asked in the same way, that one stands as step 0.
+    Only a training of which an evaluation asked two steps is there.
+    """
+    rows = []
+    label = lineup.labels(list(lineup.families(manifest.models)), lineup.shared_base(manifest.models))
+    for evaluation in manifest.evaluations:
+        cells = {(row["model"], row["condition"]): row for row in results if row["eval"] == evaluation.name}
+        asked = {model for model, _ in cells}
+        there = [model for model in manifest.models if model.name in asked]
+        for name, members in lineup.families(there).items():
+            steps = [(model.step, model.name) for model in members]
+            if members[0].step and members[0].adapter is not None:
+                steps = [(0, members[0].base_model), *steps]
+            rows += [
+                {"eval": evaluation.name, "family": name, "label": label[name], "model": model}
+                | {"condition": condition.id, "step": step}
+                | {key: cells[model, condition.id][key] for key in ("n", "hits", "rate", "low", "high")}
+                for condition in evaluation.conditions
+                for step, model in steps
+                if (model, condition.id) in cells
+            ]
+    return rows
 
 
 def _results(
@@ -128,7 +175,7 @@ def _differences(manifest: Manifest, table: pl.DataFrame, denominator: str) -> l
         corrected = multipletests([row["p"] for row in rows], method="holm")[1]
         for row, p in zip(rows, corrected, strict=True):
             row |= {"p_holm": float(p), "comparisons": len(rows)}
-    models = [model.name for model in manifest.models]
+    models = [model.name for model in lineup.ordered(manifest.models)]
     return sorted(rows, key=lambda row: _place(models, row["model"]))
 
 
@@ -143,9 +190,9 @@ def _comparisons(evaluation: EvalRecord) -> Iterable[tuple[str, list[str]]]:
 
 
 def _ordered(frame: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
-    """Return the rows of `frame` in the run's own order of models, evaluations and conditions."""
+    """Return the rows of `frame` in the report's order of models, then by evaluation and condition."""
     places = {
-        "model": [model.name for model in manifest.models],
+        "model": [model.name for model in lineup.ordered(manifest.models)],
         "eval": [evaluation.name for evaluation in manifest.evaluations],
         "condition": [c.id for evaluation in manifest.evaluations for c in evaluation.conditions],
     }

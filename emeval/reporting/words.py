@@ -125,7 +125,7 @@ def short_names(names: Sequence[str], length: int = 30) -> dict[str, str]:
     What is still longer than `length` keeps its end, where names of checkpoints and adapters differ; if two
     names then look alike, all are kept whole.
     """
-    parts = [re.split("(?<=[/:@])", name) for name in dict.fromkeys(names)]
+    parts = [re.split("(?<=[/:])", name) for name in dict.fromkeys(names)]
     columns = zip(*parts, strict=False) if len(parts) > 1 else ()
     cut = sum(len(column[0]) for column in takewhile(lambda column: len(set(column)) == 1, columns))
     short = {name: name[cut:] if len(name[cut:]) <= length else "…" + name[1 - length :] for name in names}

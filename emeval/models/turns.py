@@ -1,0 +1,70 @@
+"""Taking turns: one adapter at a time on a server that holds several.
+
+llama.cpp puts only requests with the same adapters into one batch, and forgets a slot's prompt when its adapter
+changes. Asked for several at once it works on a few requests at a time; in turns, on as many as it has slots.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+
+import anyio
+from anyio.lowlevel import RunVar
+
+
+class Turns:
+    """Whose turn it is. A turn lasts as long as requests of its key come; then the one that waited longest has it.
+
+    Whoever waits is let in eventually, since requests end: an evaluation has finitely many.
+    """
+
+    def __init__(self) -> None:
+        self._key: Hashable = None
+        self._running = 0
+        self._waiting: deque[tuple[Hashable, anyio.Event]] = deque()
+
+    @asynccontextmanager
+    async def turn(self, key: Hashable) -> AsyncIterator[None]:
+        """Wait until requests of `key` are let in, and hold the turn inside the block."""
+        if self._running and key != self._key:
+            entry = (key, anyio.Event())
+            self._waiting.append(entry)
+            try:
+                await entry[1].wait()
+            except BaseException:
+                if entry in self._waiting:
+                    self._waiting.remove(entry)
+                else:  # let in just now, and stopped all the same
+                    self._leave()
+                raise
+        else:
+            self._key = key
+            self._running += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if self._running or not self._waiting:
+            return
+        self._key = self._waiting[0][0]
+        for entry in [entry for entry in self._waiting if entry[0] == self._key]:
+            self._waiting.remove(entry)
+            self._running += 1
+            entry[1].set()
+
+
+_TURNS: RunVar[Turns] = RunVar("turns")
+
+
+def turns() -> Turns:
+    """Return the turns of the running event loop."""
+    try:
+        return _TURNS.get()
+    except LookupError:
+        _TURNS.set(Turns())
+        return _TURNS.get()

@@ -1,0 +1,63 @@
+"""Which models of a run a report shows first, which belong together, and what it calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emeval.manifest import ModelRecord
+from emeval.models.names import family
+from emeval.reporting.words import short_names
+
+
+def families(models: Sequence[ModelRecord]) -> dict[str, list[ModelRecord]]:
+    """Return the checkpoints of each training that has at least two steps among `models`, by rising step.
+
+    Its key is what `emeval.models.names.family` returns.
+    """
+    found: dict[str, list[ModelRecord]] = {}
+    for model in models:
+        name = family(model.name)
+        if name is not None:
+            found.setdefault(name, []).append(model)
+    return {
+        name: sorted(members, key=lambda model: model.step or 0)
+        for name, members in found.items()
+        if len({model.step for model in members}) > 1
+    }
+
+
+def intermediate(models: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Return the checkpoints that a later step of the same training follows among `models`."""
+    return [
+        model for members in families(models).values() for model in members if model.step != members[-1].step
+    ]
+
+
+def ordered(models: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Return `models` as a report shows them: without adapter, with adapter, intermediate checkpoints."""
+    later = intermediate(models)
+    first = [model for model in models if model not in later]
+    return [*sorted(first, key=lambda model: model.adapter is not None), *later]
+
+
+def shared_base(models: Sequence[ModelRecord]) -> str | None:
+    """Return the base model of all `models` if there are several of one base, else `None`."""
+    bases = {model.base_model for model in models}
+    return bases.pop() if len(models) > 1 and len(bases) == 1 else None
+
+
+def labels(names: Sequence[str], base: str | None) -> dict[str, str]:
+    """Return what to call each model or family of `names`, where `base` is the base model that they share.
+
+    With a shared base an adapter is called by its own name (`careless@104`), and the base by the last part of
+    its own; otherwise, and where two would be called the same, they are shortened as any names.
+    """
+    if base is not None:
+        own = short_names([name.removeprefix(f"{base}:") for name in names if name != base])
+        found = {
+            name: base.rpartition("/")[2] if name == base else own[name.removeprefix(f"{base}:")]
+            for name in names
+        }
+        if len(set(found.values())) == len(found):
+            return found
+    return short_names(names)
