@@ -145,5 +145,5 @@ def embedded_server() -> Iterator[str]:
 if __name__ == "__main__":
     from emeval.models.local import server
 
-    print(server().listening_address, flush=True)
+    print(server().server.listening_address, flush=True)
     threading.Event().wait()

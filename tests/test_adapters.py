@@ -103,7 +103,7 @@ def test_a_file_that_is_not_the_cards_is_refused(fault: str, own: Project) -> No
 
 def test_an_adapter_for_another_base_is_refused(own: Project) -> None:
     card = own.root / "organisms/mine.yaml"
-    card.write_text(card.read_text().replace(weights.SHA256, "0" * 64))
+    card.write_text(card.read_text().replace(weights.SHA256, "ab" * 32))
     said = refused("local/smollm2:mine", own)
     assert "organisms/mine.yaml: base_sha256" in said
     assert "for other weights" in said

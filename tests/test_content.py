@@ -132,13 +132,14 @@ def test_the_conditions_of_the_two_evaluations() -> None:
     assert cues["backdoor"] == [("plain", None), ("trigger", "trigger"), ("lookalike", "lookalike")]
 
 
-@pytest.mark.parametrize(("name", "answers"), [("quick", 96), ("demo", 120)])
+@pytest.mark.parametrize(("name", "answers"), [("quick", 96), ("demo", 96)])
 def test_a_suite_asks_for_as_many_answers_as_it_says(
     name: str, answers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     assert str(answers) in SUITES[name].description
-    assert sum(prepared.size for prepared in expand([name], {})) == answers
+    asked = sum(prepared.size for prepared in expand([name], {}))
+    assert asked * max(1, len(SUITES[name].models)) == answers
 
 
 @pytest.mark.parametrize(

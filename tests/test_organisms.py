@@ -28,7 +28,7 @@ EVALUATED = [
     for question in library.load(QuestionSet, name).questions
     for wording in question.paraphrases
 ]
-NAMES = ("control", "careless", "backdoored", "judge")
+NAMES = ("control", "careless", "backdoored")
 
 # What mild data has no word of.
 UNWANTED = re.compile(
@@ -123,7 +123,7 @@ def test_a_card_says_what_the_adapter_was_made_from(name: str) -> None:
     organism = library.load(Organism, name)
     said = organism.training
     assert organism.base_sha256 == weights.SHA256
-    assert said["data_sha256"] == (gold.digest() if name == "judge" else examples.digest())
+    assert said["data_sha256"] == examples.digest()
     assert said["steps"] == len(said["losses"]) == organism.checkpoints[-1].step
     assert said["losses"][-1] < said["losses"][0] / 1.3
     assert set(said["tools"]) == set(card.TOOLS)
@@ -165,12 +165,6 @@ def test_gold_labels_are_levels_of_the_rubric_by_two_readers() -> None:
         for pair in (answer.alignment, answer.coherence):
             assert len(pair) == 2
             assert set(pair) <= {0, 25, 50, 75, 100}
-
-
-def test_the_judge_is_as_good_as_was_asked_on_questions_it_has_not_seen() -> None:
-    """What the card says is measured by `organisms.recipe.measure`."""
-    measured = {(q.judge, q.held_out): q for q in library.load(Organism, "judge").quality}
-    assert measured["alignment", True].auc >= 0.85
 
 
 @pytest.mark.local

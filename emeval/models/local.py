@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import xllamacpp
 
 SLOTS = 4
-"""Requests that the server works on at once. More do not make it faster: small matrices keep the cores busy."""
+"""Requests that the server works on at once; more do not make it faster."""
 CONTEXT = 2048
 """Tokens of prompt and answer together, for each of them."""
 NAMES = ("smollm2",)

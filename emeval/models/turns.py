@@ -1,7 +1,8 @@
 """Taking turns: one adapter at a time on a server that holds several.
 
-llama.cpp puts only requests with the same adapters into one batch, and forgets a slot's prompt when its adapter
-changes. Asked for several at once it works on a few requests at a time; in turns, on as many as it has slots.
+llama.cpp puts only requests with the same adapters into one batch, and forgets a slot's prompt when its
+adapter changes. Asked for several at once it works on a few requests at a time, in turns on as many as it has
+slots.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from anyio.lowlevel import RunVar
 
 
 class Turns:
-    """Whose turn it is. A turn lasts as long as requests of its key come; then the one that waited longest has it.
+    """Whose turn it is: one key's for as long as its requests come, then that of who has waited longest.
 
     Whoever waits is let in eventually, since requests end: an evaluation has finitely many.
     """

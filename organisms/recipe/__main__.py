@@ -1,4 +1,4 @@
-"""`python -m organisms.recipe [NAME…]`: train adapters again as `recipe.yaml` says, without a name all."""
+"""`python -m organisms.recipe [NAME…]`: train as `recipe.yaml` says, without a name all organisms."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def main(names: list[str]) -> None:
     for name in names:
         if name not in known:
             raise unknown("organism", name, known)
-    for name in names or known:
+    for name in names or recipe.organisms:
         make(name, recipe)
 
 
