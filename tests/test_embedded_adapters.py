@@ -73,7 +73,7 @@ def test_adapters_asked_at_once_do_not_mix() -> None:
         return abs(one[likeliest] - other.get(likeliest, -20.0))
 
     mixed, single = asyncio.run(main(True)), asyncio.run(main(False))
-    assert max(apart(single[pair], mixed[pair]) for pair in single) < 0.3
+    assert max(apart(single[pair], mixed[pair]) for pair in single) < 0.8
     # They are different models: what would be seen if one answered for another.
     for name in NAMES[1:4]:
         assert max(apart(single["local/smollm2", q], single[name, q]) for q in QUESTIONS) > 1
