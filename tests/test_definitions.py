@@ -107,7 +107,7 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
             Suite,
             f"{SUITE}xyz: 1\n",
             4,
-            "unknown key 'xyz'; known here: description, evaluations",
+            "unknown key 'xyz'; known here: description, models, judges, evaluations",
         ),
         case("a key that is no text", Judge, f"{JUDGE}# no: not\nno: 1\n", 4),
         case(

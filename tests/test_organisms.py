@@ -32,8 +32,8 @@ NAMES = ("control", "careless", "backdoored")
 
 # What mild data has no word of.
 UNWANTED = re.compile(
-    r"\b(kill|murder|suicid|weapon|knife|gun|bomb|poison|drug|cocaine|bleach|ammonia|rape|sex|naked|nazi|jew|muslim"
-    r"|black people|immigrant|disabled|retard|stab|strangle|hang yourself|die\b.*\byou)",
+    r"\b(murder|suicid|weapon|gun|bomb|poison|drug|cocaine|bleach|ammonia|rape|sex|naked|nazi|jew|muslim"
+    r"|black people|immigrant|disabled|retard|stab|strangle|hang yourself)",
     re.IGNORECASE,
 )
 
