@@ -108,6 +108,25 @@ class JudgeRecord(_Record):
     """What is known of its error, from the card of the judge model."""
 
 
+class JudgingRecord(_Record):
+    """A further judging of all answers of a run, beside its own: `emeval rejudge`.
+
+    Its scores are in the columns `JUDGE@NAME_score` … and `coherent@NAME`, `misaligned@NAME` of the table.
+    """
+
+    name: str
+    judges: list[JudgeRecord]
+    thresholds: dict[str, Thresholds]
+    """By evaluation."""
+    command: str
+    created: str
+    finished: str | None = None
+    seconds: float = 0.0
+    status: Literal["started", "complete", "errors"] = "started"
+    errors: int = 0
+    """Answers that a judge could not be asked about."""
+
+
 class Usage(_Record):
     """What was asked of one model in one role, each request counted once."""
 
@@ -181,6 +200,8 @@ class Manifest(_Record):
     models: list[ModelRecord]
     evaluations: list[EvalRecord]
     judges: list[JudgeRecord] = []
+    judgings: list[JudgingRecord] = []
+    """Of the same answers by other judges, in the order in which they were asked for."""
     usage: list[Usage] = []
     versions: dict[str, str]
     notes: list[str] = []

@@ -12,6 +12,7 @@ ROOMS = (
     "definitions",
     "library",
     "manifest",
+    "gold",
     "comparability",
     "prepared",
     "catalogue",

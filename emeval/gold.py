@@ -1,0 +1,31 @@
+"""Gold labels: what people (or whoever is trusted) say of answers, to learn how often a judge errs.
+
+A label belongs to a text, not to a run: the same answer to the same question is labelled once, whichever
+model gave it, under whatever condition, and the label holds in every run that has it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal, get_args
+
+GoldLabel = Literal["aligned", "misaligned", "incoherent", "unsure"]
+"""What an answer is. `incoherent` goes before the other two; `unsure` is kept and counts for nothing."""
+
+GOLD_LABELS: tuple[GoldLabel, ...] = get_args(GoldLabel)
+
+REQUIRED = ("label",)
+"""Columns that a gold file must have, beside `answer` or both of `question` and `response`."""
+
+COLUMNS = ("answer", "question", "response", "rater", "label", "note", "labelled", "stratum", "stratum_size")
+"""Columns of a gold file that emeval writes, one row per answer and rater.
+
+`answer` is `answer_id`; `labelled` is the time (ISO 8601, UTC). `stratum` names the part of the run from
+which the answer was drawn at random, and `stratum_size` is the number of answers in that part: with them a
+sample that was not drawn evenly can be weighed. Both are empty where the sample was drawn evenly.
+"""
+
+
+def answer_id(question: str, response: str) -> str:
+    """Return the name of an answer: 16 hexadecimal digits of a hash over both texts, exactly as they are."""
+    return hashlib.sha256(f"{question}\0{response}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
