@@ -21,6 +21,7 @@ from emeval.manifest import ModelRecord
 from emeval.models.names import parse
 from emeval.reporting import answers, charts, figures, lineup, quality, summarise, words, write_report
 from emeval.reporting.cautions import cautions
+from emeval.reporting.engine import VEGA_LITE
 from emeval.reporting.findings import finding
 from emeval.reporting.summary import with_judgements
 from emeval.statistics import rate
@@ -535,7 +536,7 @@ def test_text_of_a_model_or_a_file_is_never_part_of_an_expression() -> None:
     for figure in drawn.values():
         assert "planted" in json.dumps(figure.specification)
         assert "\\u202e" not in json.dumps(figure.specification)
-        compiled = vl_convert.vegalite_to_vega(figure.specification, charts.VEGA_LITE)
+        compiled = vl_convert.vegalite_to_vega(figure.specification, VEGA_LITE)
         found = list(expressions(compiled))
         assert found, "the test looks at no expression at all"
         assert not [text for text in found if "planted" in text]
@@ -549,7 +550,7 @@ def test_the_name_of_a_training_is_never_part_of_an_expression() -> None:
     specification = charts.for_page(chart)
     assert 'nted"]+alert(1)' in specification["title"]["text"]
     assert "\u202e" not in specification["title"]["text"]
-    found = list(expressions(vl_convert.vegalite_to_vega(specification, charts.VEGA_LITE)))
+    found = list(expressions(vl_convert.vegalite_to_vega(specification, VEGA_LITE)))
     assert found
     assert not [text for text in found if "alert(1)" in text]
 

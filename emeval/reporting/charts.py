@@ -6,15 +6,13 @@ expression. Sentences that a tooltip shows come ready in the rows.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, TypeAlias
 
 import altair as alt
 import vl_convert
 
+from emeval.reporting.engine import VEGA_LITE
 from emeval.reporting.words import (
     DENOMINATORS,
     interval,
@@ -45,7 +43,6 @@ OUTCOMES = {
 OTHER = "#CC79A7"  # a judge's own label
 TEXT = "#767B82"  # reads on white and on black
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-VEGA_LITE = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 DISK_WIDTH = 640
 CURVE = 240  # height of a curve over training steps, in pixels
 DODGE = 5  # between the conditions at one step, in pixels
@@ -349,29 +346,6 @@ def for_disk(specification: Mapping[str, Any]) -> tuple[str, bytes]:
     alone = {**specification, "width": DISK_WIDTH, "background": "white", "padding": 10}
     svg: str = vl_convert.vegalite_to_svg(alone, VEGA_LITE, allowed_base_urls=[])
     return svg, bytes(vl_convert.svg_to_png(svg, scale=2))
-
-
-_BUNDLE = """
-import sys, vl_convert
-sys.stdout.buffer.write(vl_convert.javascript_bundle(*sys.argv[1:]).encode())
-"""
-
-
-@lru_cache(maxsize=1)
-def begin_engine() -> subprocess.Popen[bytes]:
-    """Begin to make the engine, in a process beside this one: it takes longer than a million answers do."""
-    # By itself `vega` is null in the bundle of vl-convert 1.9; Vega-Embed has it within.
-    command = [sys.executable, "-c", _BUNDLE, "window.vegaEmbed = vegaEmbed;", VEGA_LITE]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-
-
-@lru_cache(maxsize=1)
-def engine() -> str:
-    """Return the JavaScript that draws charts, as `window.vegaEmbed`, for a page that fetches nothing."""
-    made, _ = begin_engine().communicate()
-    if begin_engine().returncode:
-        raise RuntimeError("vl-convert did not bundle the JavaScript of the charts")
-    return made.decode("utf-8")
 
 
 def _interval_row(name: str, row: Mapping[str, Any]) -> dict[str, Any]:

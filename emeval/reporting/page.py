@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from emeval.manifest import Manifest
-from emeval.reporting import answers, charts, figures, lineup, quality
+from emeval.reporting import answers, engine, figures, lineup, quality
 from emeval.reporting.cautions import cautions
 from emeval.reporting.findings import finding
 from emeval.reporting.rendering import render
@@ -46,7 +46,7 @@ def write_report(
     Writes `index.html`, `report.md`, `report.json`, and charts as `charts/NAME.svg` and `.png`. Returns the
     path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
     """
-    charts.begin_engine()
+    engine.begin()
     summary = summarise(manifest, table, denominator)
     shown = answers.chosen(table, manifest)
     drawn = figures.draw(summary, shown)

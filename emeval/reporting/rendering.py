@@ -19,7 +19,8 @@ from markupsafe import Markup
 
 from emeval import library
 from emeval.errors import UserError
-from emeval.reporting import charts, words
+from emeval.reporting import words
+from emeval.reporting.engine import engine
 
 
 def render(files: Mapping[str, str], context: Mapping[str, Any], templates: Sequence[Path]) -> dict[str, str]:
@@ -32,7 +33,7 @@ def render(files: Mapping[str, str], context: Mapping[str, Any], templates: Sequ
     environment = _environment(templates)
     try:
         script, style = (_source(environment, name) for name in ("page.js", "page.css"))
-        shared = {"engine": Markup(charts.engine()), "script": script, "style": style}
+        shared = {"engine": Markup(engine()), "script": script, "style": style}
         return {
             name: environment.get_template(template).render({**context, **shared})
             for name, template in files.items()
