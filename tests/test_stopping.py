@@ -23,7 +23,7 @@ from emeval.definitions import Gate, Settings
 from emeval.errors import UserError
 from emeval.prepared import Prepared, prepare
 from emeval.runs import Run
-from emeval.statistics.sequential import look_alphas, look_confidences, looks, reach
+from emeval.statistics.sequential import look_alphas, look_confidences, look_p_value, looks, reach
 from emeval.stopping import Finding, Rounds, Stopper, Width
 from tests.command import EMEVAL, environment
 from tests.gateway import Gateway, killed
@@ -48,6 +48,15 @@ def test_the_first_looks_have_to_be_surer_than_the_last() -> None:
     assert look_confidences(at)[-1] == pytest.approx(1 - 2 * look_alphas(at, 0.025)[-1])
     with pytest.raises(UserError, match=r"alpha is 0\.6"):
         look_alphas(at, 0.6)
+
+
+def test_a_p_value_after_looks_agrees_with_the_intervals_at_that_look() -> None:
+    at = looks(100)
+    for look, alpha in enumerate(look_alphas(at, 0.025)):
+        assert look_p_value(2 * alpha, at, look) == pytest.approx(0.05, rel=1e-6)
+    assert look_p_value(1.0, at, 3) == 1.0
+    assert look_p_value(0.01, [20], 0) == pytest.approx(0.01)
+    assert 0.01 < look_p_value(0.01, at, 5) < look_p_value(0.01, at, 2)
 
 
 def test_the_looks_together_err_as_often_as_was_allowed() -> None:
@@ -285,6 +294,12 @@ def test_a_run_stops_when_its_intervals_are_narrow_enough(gateway: Gateway, tmp_
     page = done.report().with_name("report.md").read_text(encoding="utf-8")
     assert "answers saved" in page
     assert "holds at 95% over all looks" in page
+
+    compared = emeval.compare([tmp_path / "run"]).summary()
+    assert compared["confidence"] == summary["confidence"]
+    assert any("holds at 95% over all looks" in caution for caution in compared["cautions"])
+    for row in compared["differences"]:
+        assert (row["p"] < 0.05) == (row["low"] > 0 or row["high"] < 0)
 
     before = len(gateway.delivered)
     again = run(tmp_path / "run", [GOOD, BAD], samples=40, until_width=0.35)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emeval.definitions import UNREADABLE
-from emeval.manifest import Manifest
+from emeval.manifest import Manifest, StopRecord
 from emeval.reporting.summary import CELL
 from emeval.reporting.words import DENOMINATORS, percent, plural, stopping
 
@@ -31,7 +31,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
     return [
         *manifest.notes,
         *(f"A log of this run is left out: {line}." for line in manifest.unread),
-        *_stopping(manifest, summary["confidence"]),
+        *stopped(manifest.stopping, summary["confidence"]),
         *_errors(manifest, results, label),
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
@@ -39,14 +39,15 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
     ]
 
 
-def _stopping(manifest: Manifest, confidence: float) -> Iterator[str]:
-    yield from (stopping(record) for record in manifest.stopping)
-    if manifest.stopping:
-        most = max(len(record.looks) for record in manifest.stopping)
+def stopped(stops: Sequence[StopRecord], confidence: float) -> Iterator[str]:
+    """Say how long the answers of runs that stopped by themselves were asked for, and what it costs."""
+    yield from (stopping(record) for record in stops)
+    if stops:
+        most = max(len(record.looks) for record in stops)
         yield (
             f"The answers were looked at while they came in, {plural(most, 'time')} at most, to stop when it "
-            f"was enough. Each interval is therefore made at {confidence:.1%}, with which it holds at 95% "
-            "over all looks. A p-value is not corrected for the looks."
+            f"was enough. A 95% interval is therefore made at {confidence:.1%}, with which it holds at 95% "
+            "over all looks, and p-values are corrected alike."
         )
 
 

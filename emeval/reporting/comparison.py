@@ -12,8 +12,8 @@ from emeval import __version__
 from emeval.comparability import mismatches
 from emeval.errors import UserError
 from emeval.manifest import EvalRecord
-from emeval.reporting import entrants, onsets
-from emeval.reporting.cautions import incoherent, small
+from emeval.reporting import entrants, looks, onsets
+from emeval.reporting.cautions import incoherent, small, stopped
 from emeval.reporting.entrants import Source
 from emeval.reporting.summary import CELL, correct
 from emeval.statistics import by_question, difference, rate
@@ -62,6 +62,8 @@ class Comparison:
             self.entrants, self.conditions, reference, next(iter(own)) if len(own) == 1 else None
         )
         self.seed = self.sources[0].manifest.seed
+        self.stops = [record for source in self.sources for record in source.manifest.stopping]
+        self.sure = looks.confidence(self.stops)
 
     @cached_property
     def table(self) -> pl.DataFrame:
@@ -94,11 +96,12 @@ class Comparison:
         """What was found, as plain data that `json.dumps` takes; its keys are in `docs/compare.md`."""
         results = self._results()
         differences = self._differences()
-        questions = self._ordered(by_question(self.table, CELL, self.denominator))
+        questions = self._ordered(by_question(self.table, CELL, self.denominator, self.sure))
         return {
             "schema": SCHEMA,
             "emeval": __version__,
             "denominator": self.denominator,
+            "confidence": self.sure,
             "seed": self.seed,
             "reference": self.reference._asdict(),
             "runs": [_run(source) for source in self.sources],
@@ -148,7 +151,7 @@ class Comparison:
             incoherent=(answered & pl.col("coherent").not_().fill_null(False)).sum(),
             scored=(answered & pl.col("alignment_score").is_not_null()).sum(),
         )
-        shown = rate(self.table, CELL, self.denominator)
+        shown = rate(self.table, CELL, self.denominator, self.sure)
         return self._ordered(shown.join(counts, on=CELL))
 
     def _differences(self) -> list[dict[str, Any]]:
@@ -159,7 +162,7 @@ class Comparison:
         corrected over all rows (Holm 1979).
         """
         rows = list(self._against_model() if self.reference.kind == "model" else self._against_condition())
-        correct(rows)
+        correct(rows, self.stops)
         return sorted(rows, key=lambda row: (-row["difference"], row["model"], row["eval"], row["condition"]))
 
     def _against_model(self) -> Iterator[dict[str, Any]]:
@@ -172,7 +175,9 @@ class Comparison:
                 f"nothing to compare: {self.reference.label} shares no question in the same condition with "
                 "any other model; name another --reference, or runs of one evaluation"
             )
-        found = difference(table, self.reference.name, "model", ("eval", "condition"), self.denominator)
+        found = difference(
+            table, self.reference.name, "model", ("eval", "condition"), self.denominator, self.sure
+        )
         for row in self._ordered(found):
             if row["difference"] is not None:
                 yield row | {"against_model": row["reference"], "against_condition": row["condition"]}
@@ -188,7 +193,7 @@ class Comparison:
             if reference not in there or len(there) < 2:
                 continue
             compared = True
-            found = difference(answers, reference, denominator=self.denominator)
+            found = difference(answers, reference, denominator=self.denominator, confidence=self.sure)
             for row in self._ordered(found):
                 if row["difference"] is not None:
                     yield row | {"against_model": row["model"], "against_condition": row["reference"]}
@@ -237,6 +242,7 @@ class Comparison:
             said += [f"{where}{note}" for note in source.manifest.notes]
             if source.manifest.status == "started":
                 said.append(f"{where}not finished; the numbers are those of the answers there are so far.")
+        said += stopped(self.stops, self.sure)
         errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
         if errors:
             said.append(

@@ -10,9 +10,9 @@ from polars import selectors
 
 from emeval import __version__
 from emeval.definitions import UNREADABLE
-from emeval.manifest import EvalRecord, Manifest
+from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
-from emeval.reporting import lineup, quality, words
+from emeval.reporting import lineup, looks, quality, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -28,9 +28,6 @@ from emeval.statistics import (
 
 SCHEMA = 1
 """Version of the format of `report.json`: adding a key is fine, renaming one makes it 2."""
-
-CONFIDENCE = 0.95
-"""With which the intervals of a run hold."""
 
 CELL = ("model", "eval", "condition")
 
@@ -54,7 +51,7 @@ def summarise(
     table.
     """
     table = with_judgements(tally(table, CELL))
-    sure = _confidence(manifest)
+    sure = looks.confidence(manifest.stopping)
     shown = rate(table, CELL, denominator, sure)
     results = _results(manifest, table, shown, denominator, sure)
     return {
@@ -91,20 +88,6 @@ def summarise(
         "versions": manifest.versions,
         "notes": manifest.notes,
     }
-
-
-def _confidence(manifest: Manifest) -> float:
-    """Return the confidence of the shown intervals: higher where a run looked at them to stop by itself.
-
-    Where its models stopped at several looks, it is that of the first, which is the highest.
-    """
-    if not manifest.stopping:
-        return CONFIDENCE
-    from emeval.statistics.sequential import look_confidences
-
-    return max(
-        look_confidences(one.looks, CONFIDENCE)[one.looks.index(one.asked)] for one in manifest.stopping
-    )
 
 
 def with_judgements(table: pl.DataFrame) -> pl.DataFrame:
@@ -207,14 +190,19 @@ def _differences(
             if reference in there and there.intersection(others):
                 found = difference(compared, reference, denominator=denominator, confidence=confidence)
                 rows += [row for row in _ordered(found, manifest) if row["difference"] is not None]
-    correct(rows)
+    correct(rows, manifest.stopping)
     models = [model.name for model in lineup.ordered(manifest.models)]
     return sorted(rows, key=lambda row: _place(models, row["model"]))
 
 
-def correct(rows: Sequence[dict[str, Any]]) -> None:
-    """Set `p_holm` and `comparisons` of all rows anew: Holm's correction over all of them together."""
+def correct(rows: Sequence[dict[str, Any]], stops: Sequence[StopRecord]) -> None:
+    """Correct `p` for the looks at runs that stopped by themselves, and set `p_holm` and `comparisons` anew.
+
+    Holm's correction is over all rows together.
+    """
     if rows:
+        for row in rows:
+            row["p"] = looks.p_value(row["p"], stops)
         corrected = holm([row["p"] for row in rows])
         for row, p in zip(rows, corrected, strict=True):
             row |= {"p_holm": float(p), "comparisons": len(rows)}

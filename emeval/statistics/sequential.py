@@ -79,6 +79,17 @@ def look_confidences(at: Sequence[int], confidence: float = 0.95) -> list[float]
     return [1 - 2 * alpha for alpha in look_alphas(at, (1 - confidence) / 2)]
 
 
+def look_p_value(p: float, at: Sequence[int], look: int) -> float:
+    """Return the p-value of what was found with `p` (two-sided) at `at[look]`, the looks counted.
+
+    It is the smallest error over all looks with which that look would have been significant: the boundary of
+    `look_alphas` through the statistic that has `p`. It is never below `p`.
+    """
+    shape = (np.asarray(at) / at[-1]) ** (SHAPE - 0.5)
+    crossed = 1 - _never_above(norm.isf(p / 2) / shape[look] * shape, at)
+    return float(np.clip(2 * crossed, p, 1))
+
+
 class Reach(NamedTuple):
     """How narrow an interval these questions allow."""
 

@@ -1,0 +1,34 @@
+"""What a run that stopped by itself does to its numbers: it was looked at several times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from emeval.manifest import StopRecord
+
+CONFIDENCE = 0.95
+"""With which the shown intervals hold, the looks of a run counted."""
+
+
+def confidence(stops: Sequence[StopRecord]) -> float:
+    """Return the level at which intervals are made so that over all looks they hold at `CONFIDENCE`.
+
+    Where models stopped at several looks, it is that of the first, which is the highest.
+    """
+    from emeval.statistics.sequential import look_confidences
+
+    return max(
+        (look_confidences(at, CONFIDENCE)[at.index(asked)] for at, asked in _distinct(stops)),
+        default=CONFIDENCE,
+    )
+
+
+def p_value(p: float, stops: Sequence[StopRecord]) -> float:
+    """Return the p-value with the looks counted: below 0.05 just where the interval leaves out 0."""
+    from emeval.statistics.sequential import look_p_value
+
+    return max((look_p_value(p, at, at.index(asked)) for at, asked in _distinct(stops)), default=p)
+
+
+def _distinct(stops: Sequence[StopRecord]) -> list[tuple[list[int], int]]:
+    return [(list(at), asked) for at, asked in {(tuple(one.looks), one.asked) for one in stops}]
