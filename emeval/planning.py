@@ -228,8 +228,7 @@ def _read(path: Path | str, named: str | None, definition: Gate) -> Like:
     """Read from a past run what a plan can take of it."""
     run = Run(path)
     model = chosen_model("like", run, named)
-    whole = run.responses()
-    table = whole.filter(pl.col("model") == model)
+    table = run.scores_of(model)
     overall = definition.model_copy(update={"checks": [Check()]})
     (counts,) = cells(table, table, overall)
     hits, n = counts.hits[:, 0], counts.n[:, 0]
@@ -241,7 +240,7 @@ def _read(path: Path | str, named: str | None, definition: Gate) -> Like:
     measured = intraclass_correlation(hits[asked], n[asked])
     usage = run.manifest.usage
     prices = [one.cost_usd for one in usage]
-    answers = max(whole.height, 1)
+    answers = max(run.scan().select(pl.len()).collect().item(), 1)
     return Like(
         run=str(path),
         model=model,

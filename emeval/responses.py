@@ -66,6 +66,9 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """The columns of every table; those of its judges follow, then `coherent` and `misaligned`."""
 
+TEXTS = ("question", "system", "prompt", "response", "reasoning")
+"""Those of them that are long; no number rests on them."""
+
 JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
     "score": pl.Float64,
     "label": pl.String,

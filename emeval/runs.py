@@ -209,6 +209,15 @@ class Run:
         """Return the response table as a whole. Raises `UserError` as `scan` does."""
         return self.scan().collect()
 
+    def scores_of(self, model: str) -> pl.DataFrame:
+        """Return the rows of one model without the texts of questions and answers. Raises as `scan` does."""
+        import polars as pl
+
+        from emeval.responses import TEXTS
+
+        table = self.scan().filter(pl.col("model") == model)
+        return table.select(pl.exclude(TEXTS)).collect()
+
     def report(self, out: Path | None = None, files: bool | None = None) -> Path:
         """Write the report pages (by default into `RUN/report`) and return the path of the page.
 

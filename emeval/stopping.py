@@ -150,8 +150,7 @@ class Decided:
         if run.manifest.status == "started":
             raise UserError(f"{run.path}: the baseline has not finished; start its command again")
         name = model or models[0]
-        table = run.responses().filter(pl.col("model") == name)
-        return cls(library.load(Gate, gate), gate, table, run.manifest, name)
+        return cls(library.load(Gate, gate), gate, run.scores_of(name), run.manifest, name)
 
     def check(self, record: Manifest) -> None:
         """Raise `UserError` if the run `record` asks or judges in another way than the baseline did."""

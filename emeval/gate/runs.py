@@ -119,7 +119,7 @@ def gate_runs(
             )
     _check_names(definition, path, runs)
     notes = _comparable(definition, runs, allow_unknown)
-    tables = {side: run.responses().filter(pl.col("model") == models[side]) for side, run in runs.items()}
+    tables = {side: run.scores_of(models[side]) for side, run in runs.items()}
     _check_cells(definition, path, tables.values())
     for side, table in tables.items():
         if lost := table.height - table["error"].null_count():
