@@ -19,6 +19,7 @@ from polars.io.plugins import register_io_source
 
 from emeval.definitions import Thresholds
 from emeval.errors import reason
+from emeval.judging.columns import JUDGE_COLUMNS, judged_by
 from emeval.judging.scorer import verdict
 from emeval.manifest import TABLE, Manifest
 from emeval.models.names import parse
@@ -66,15 +67,6 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """The columns of every table; those of its judges follow, then `coherent` and `misaligned`."""
 
-JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
-    "score": pl.Float64,
-    "label": pl.String,
-    "weight": pl.Float64,
-    "model": pl.String,
-    "fingerprint": pl.String,
-}
-"""Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label."""
-
 _CANCELLED = re.compile(r"Cancelled(?:Error)?\(")
 
 _MEMBER = re.compile(r"samples/(.+)_epoch_1\.json")
@@ -82,7 +74,7 @@ _MEMBER = re.compile(r"samples/(.+)_epoch_1\.json")
 
 def schema(judges: Iterable[str]) -> dict[str, type[pl.DataType]]:
     """Return the columns, in order, of a table that has these judges."""
-    scored = {f"{judge}_{column}": kind for judge in judges for column, kind in JUDGE_COLUMNS.items()}
+    scored = {column: kind for judge in judges for column, kind in judged_by(judge).items()}
     return COLUMNS | scored | {"coherent": pl.Boolean, "misaligned": pl.Boolean}
 
 

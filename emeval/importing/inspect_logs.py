@@ -11,7 +11,8 @@ from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL, Score
 
 from emeval.errors import UserError, reason
 from emeval.library import shown
-from emeval.responses import JUDGE_COLUMNS, answered, stopped
+from emeval.judging.columns import JUDGE_COLUMNS
+from emeval.responses import answered, stopped
 
 GRADES: dict[str, int | str] = {CORRECT: 100, PARTIAL: 50, INCORRECT: 0, NOANSWER: "NOANSWER"}
 """What a grade counts, as in Inspect's own metrics times 100; no answer is a label, not a zero."""

@@ -16,7 +16,8 @@ from emeval.importing.columns import FIELDS, Columns
 from emeval.importing.sheets import Sheet
 from emeval.library import shown
 from emeval.models.names import parse
-from emeval.responses import COLUMNS, JUDGE_COLUMNS, schema
+from emeval.judging.columns import JUDGE_COLUMNS
+from emeval.responses import COLUMNS, schema
 
 Duplicates = Literal["keep", "drop"]
 
