@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from emeval import gate, statistics
     from emeval.comparing import compare
     from emeval.errors import UserError
-    from emeval.execution import Access, run
+    from emeval.execution import run
     from emeval.importing import import_files
+    from emeval.models.access import Access
     from emeval.runs import Run
 
 _WHERE = {
-    "Access": "execution",
+    "Access": "models.access",
     "Run": "runs",
     "UserError": "errors",
     "compare": "comparing",

@@ -195,8 +195,8 @@ def _run(
     access: dict[str, Any],
     **how: Any,  # noqa: ANN401  # handed on to emeval.run as it is
 ) -> None:
-    from emeval.execution import Access
     from emeval.execution import run as run_
+    from emeval.models.access import Access
 
     console = Console(stderr=True)
     with _only_json_on_stdout():
