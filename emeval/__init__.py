@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Access", "Run", "UserError", "compare", "gate", "import_files", "run", "statistics"]
+__all__ = ["Access", "Run", "UserError", "compare", "gate", "import_files", "rejudge", "run", "statistics"]
 
 if TYPE_CHECKING:
     from emeval import gate, statistics
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from emeval.execution import run
     from emeval.importing import import_files
     from emeval.models.access import Access
+    from emeval.rejudging import rejudge
     from emeval.runs import Run
 
 _WHERE = {
@@ -30,6 +31,7 @@ _WHERE = {
     "UserError": "errors",
     "compare": "comparing",
     "import_files": "importing",
+    "rejudge": "rejudging",
     "run": "execution",
 }
 

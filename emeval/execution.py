@@ -14,7 +14,7 @@ from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageUser, Model
 from rich.console import Console
 
-from emeval import journal, responses, stopping, tasks
+from emeval import journal, rejudging, responses, stopping, tasks
 from emeval.errors import UserError, reason
 from emeval.journal import Journal
 from emeval.judging.probing import answering, judge_record, probed
@@ -22,7 +22,7 @@ from emeval.judging.readouts import PROBE
 from emeval.manifest import JudgeRecord, Manifest
 from emeval.models.access import Access, refuse_running_loop, release
 from emeval.models.names import full_name
-from emeval.runs import Plan, Run, begin, now, plan
+from emeval.runs import Plan, Run, begin, listed, now, plan
 from emeval.stopping import Until
 
 
@@ -49,7 +49,9 @@ def run(
 
     A suite may name models and judge models of its own, for where `models` or `judges` are left out.
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
-    of the evaluation) and both (`alignment=openai/gpt-4o`). `samples` is the number of answers to each
+    of the evaluation) and both (`alignment=openai/gpt-4o`). Of several judge models for all judges the first
+    is the run's own; each of the others makes a further judging of the answers (`emeval.rejudge`), and all
+    together are a panel. `samples` is the number of answers to each
     question in each condition, `limit` the number of questions; `settings` holds any other setting of
     `emeval.definitions.Settings`.
 
@@ -67,26 +69,27 @@ def run(
     given = {**(settings or {}), **{key: value for key, value in own.items() if value is not None}}
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
     until = waited.what if waited else None
-    what = plan(_listed(evaluations), _listed(models), _listed(judges), given, until)
+    what = plan(listed(evaluations), listed(models), listed(judges), given, until)
     path = Path(out) if out else what.default_directory()
     record = begin(what, path, command)
+    further = [*what.panel, *what.pinned] if what.panel else []
+    if further:
+        rejudging.plan(record, further)  # a mistake in it is to be known before the first answer
     if record.status != "complete" or not (path / responses.FILE).is_file():
         _execute(what, waited, path, record, access, console or Console(stderr=True))
+    if further:
+        rejudging.rejudge(path, further, access=access, console=console, command=command)
     return Run(path)
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _execute(
     what: Plan, until: Until | None, path: Path, record: Manifest, access: Access, console: Console
 ) -> None:
     started = time.monotonic()
-    access.check(what.models, what.judge_models.values())
+    access.check(what.models, [*what.judge_models.values(), *what.panel])
     with journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
-        judges = {name: access.judge(name) for name in set(what.judge_models.values())}
+        judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
         record.judges = anyio.run(_probe, what, models, judges, keeper)
         record.write(path)
         if until:
@@ -152,15 +155,19 @@ async def _probe(
 ) -> list[JudgeRecord]:
     """Ask every model for a word, and every judge model for its readout, before the run begins.
 
-    Returns the judges as they will be asked.
+    Those that judge afterwards are asked too. Returns the judges of the run as they will be asked.
     """
     for model in models:
         hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
         await answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
     asked = [(name, name, judge, judges[what.judge_models[name]]) for name, judge in what.judges.items()]
     records = [judge_record(tool, what.judges[tool.name]) for tool in await probed(asked, keeper)]
-    for model in {*models, *judges.values()}:
-        await release(model)
+    panel = [
+        (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
+    ]
+    await probed(panel, keeper)
+    for opened in {*models, *judges.values()}:
+        await release(opened)
     return records
 
 

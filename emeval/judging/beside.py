@@ -153,7 +153,7 @@ def _joined(answers: pl.DataFrame, judging: JudgingRecord, there: Kept | None) -
         for own, further, kind in _renamed(judge, name)
     ]
     if there is None:  # nobody was asked: only the thresholds are others
-        found = answers.with_columns(taken, pl.col("error").alias(f"error@{name}"))
+        found = answers.with_columns(*taken, pl.col("error").alias(f"error@{name}"))
         return found.with_columns(_verdict(judging)).select(*answers.columns, *_columns(judging))
     said = there.of(answers).select(
         *ORDER,
@@ -175,7 +175,7 @@ def _joined(answers: pl.DataFrame, judging: JudgingRecord, there: Kept | None) -
     )
     return (
         answers.join(said, on=ORDER, how="left", maintain_order="left")
-        .with_columns(taken, why.alias(f"error@{name}"))
+        .with_columns(*taken, why.alias(f"error@{name}"))
         .with_columns(_verdict(judging))
         .select(*answers.columns, *_columns(judging))
     )

@@ -21,18 +21,23 @@ def members(manifest: Manifest) -> list[str]:
     alignment and one of coherence. One whose two judges are those of an earlier member (other thresholds on
     the same scores) is no further opinion, and is left out. Fewer than two are no panel.
     """
-    parts = [("", manifest.judges)] + [
-        (f"@{judging.name}", judging.judges) for judging in manifest.judgings if judging.status != "started"
-    ]
-    found: list[str] = []
+    return list(opinions(manifest))
+
+
+def opinions(manifest: Manifest) -> dict[str, list[JudgeRecord]]:
+    """Return the two judges of each of `members`: of alignment and of coherence."""
+    parts = {"": manifest.judges}
+    parts |= {f"@{one.name}": one.judges for one in manifest.judgings if one.status != "started"}
+    found: dict[str, list[JudgeRecord]] = {}
     seen: list[list[object]] = []
-    for suffix, judges in parts:
+    for suffix, judges in parts.items():
         by_name = {judge.name: judge for judge in judges}
         if all(name in by_name for name in DECISIVE):
-            instruments: list[object] = [by_name[name].fingerprint or by_name[name] for name in DECISIVE]
+            two = [by_name[name] for name in DECISIVE]
+            instruments: list[object] = [judge.fingerprint or judge for judge in two]
             if instruments not in seen:
                 seen.append(instruments)
-                found.append(suffix)
+                found[suffix] = two
     return found
 
 
@@ -72,10 +77,8 @@ def panel_columns(members: Sequence[str]) -> list[pl.Expr]:
 
 def panel_judges(manifest: Manifest) -> list[JudgeRecord]:
     """Return the records of the two judges that a panel amounts to; only where `members` has any."""
-    parts = {"": manifest.judges} | {f"@{judging.name}": judging.judges for judging in manifest.judgings}
     records = []
-    for name in DECISIVE:
-        judges = [next(judge for judge in parts[one] if judge.name == name) for one in members(manifest)]
+    for name, judges in zip(DECISIVE, zip(*opinions(manifest).values(), strict=True), strict=True):
         models = ", ".join(judge.model or "a judge that is not known" for judge in judges)
         fingerprints = [judge.fingerprint for judge in judges]
         known = [fingerprint for fingerprint in fingerprints if fingerprint is not None]
