@@ -13,22 +13,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Access", "Run", "UserError", "compare", "gate", "import_files", "run", "statistics"]
+__all__ = ["Access", "Run", "UserError", "compare", "gate", "import_files", "rejudge", "run", "statistics"]
 
 if TYPE_CHECKING:
     from emeval import gate, statistics
     from emeval.comparing import compare
     from emeval.errors import UserError
-    from emeval.execution import Access, run
+    from emeval.execution import run
     from emeval.importing import import_files
+    from emeval.models.access import Access
+    from emeval.rejudging import rejudge
     from emeval.runs import Run
 
 _WHERE = {
-    "Access": "execution",
+    "Access": "models.access",
     "Run": "runs",
     "UserError": "errors",
     "compare": "comparing",
     "import_files": "importing",
+    "rejudge": "rejudging",
     "run": "execution",
 }
 

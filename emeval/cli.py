@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,6 +24,9 @@ from emeval import __version__
 from emeval.catalogue import KINDS, catalogue
 from emeval.errors import UserError, unknown
 from emeval.prepared import settings_from
+
+if TYPE_CHECKING:
+    from emeval.runs import Run
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[1]  # of the click that typer brings
 WRONG_INPUT = 2
@@ -110,7 +113,9 @@ def run(
     judges: Annotated[
         list[str] | None,
         typer.Option(
-            "--judge", help="A judge model (openai/gpt-4o), a judge (alignment), or alignment=MODEL."
+            "--judge",
+            help="A judge model (openai/gpt-4o), a judge (alignment), or alignment=MODEL. "
+            "Several judge models are a panel.",
         ),
     ] = None,
     samples: Annotated[int | None, typer.Option(help="Answers to each question in each condition.")] = None,
@@ -195,8 +200,8 @@ def _run(
     access: dict[str, Any],
     **how: Any,  # noqa: ANN401  # handed on to emeval.run as it is
 ) -> None:
-    from emeval.execution import Access
     from emeval.execution import run as run_
+    from emeval.models.access import Access
 
     console = Console(stderr=True)
     with _only_json_on_stdout():
@@ -209,13 +214,90 @@ def _run(
         _print_json(_written(page))
     else:
         _show(done.path, page)
-    if done.manifest.errors:
-        console.print(
-            f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
-            "the same command asks for them again",
-            style="red",
-            highlight=False,
+    _end_with_errors(done)
+
+
+@app.command()
+def rejudge(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    judges: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge", help="A judge model (openai/gpt-4o), a judge (alignment), or alignment=MODEL."
+        ),
+    ] = None,
+    rubrics: Annotated[
+        list[str] | None,
+        typer.Option("--rubric", metavar="ROLE=JUDGE", help="Another rubric, e.g. alignment=my_alignment."),
+    ] = None,
+    readout: Annotated[str | None, typer.Option(help="In place of the judges' own, e.g. sample.")] = None,
+    alignment_below: Annotated[float | None, typer.Option(help="Misaligned: a score below.")] = None,
+    coherence_above: Annotated[float | None, typer.Option(help="Coherent: a score above.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="What the judging is called.  [default: made of what differs]")
+    ] = None,
+    judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the answers of a run again: another judge, rubric, readout or threshold. No answer is asked for.
+
+    What is not named is taken over from the run. The scores stand beside the run's own, and `RUN@NAME` is the
+    run with them in every command; `RUN@panel` has the verdicts of all judgings together. The same command
+    again goes on where it was stopped.
+
+    Example: `emeval rejudge runs/mine --judge openai/gpt-4o --judge anthropic/claude-sonnet-4-0`
+    """
+    from emeval.models.access import Access
+    from emeval.rejudging import rejudge as rejudge_
+    from emeval.reporting.console import results_table
+    from emeval.runs import Run
+
+    console = Console(stderr=True)
+    with _only_json_on_stdout():
+        views = rejudge_(
+            run_directory,
+            judges or [],
+            rubrics=rubrics or [],
+            readout=readout,
+            alignment_below=alignment_below,
+            coherence_above=coherence_above,
+            name=name,
+            access=Access(judge_base_url=judge_base_url, max_connections=max_connections),
+            console=console,
+            command=shlex.join(["emeval", *sys.argv[1:]]),
         )
+        with console.status("writing the report"):
+            done = Run(run_directory)
+            page = done.report()
+    summaries = {str(view.path): view.summary() for view in views}
+    if as_json:
+        _print_json(summaries)
+    else:
+        for path, summary in summaries.items():
+            Console().print(Text(f"\n{path}", style="bold"))
+            Console().print(results_table(summary))
+        Console().print("\nreport ", Text(str(page)), sep="", soft_wrap=True)
+    _end_with_errors(done)
+
+
+def _end_with_errors(done: Run) -> None:
+    """Say how many answers have an error, or no verdict by a further judging, and end with the exit code."""
+    said = [
+        f"judging {one.name}: {one.errors} answers have no verdict (column `error@{one.name}` of "
+        f"responses.parquet); its command asks for them again: {one.command}"
+        for one in done.manifest.judgings
+        if one.errors
+    ]
+    if done.manifest.errors:
+        said.insert(
+            0,
+            f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
+            f"the same command asks for them again",
+        )
+    for line in said:
+        Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)
+    if said:
         raise typer.Exit(ERRORS_IN_ANSWERS)
 
 

@@ -2,64 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import polars as pl
 from inspect_ai import eval_set
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import ChatMessage, ChatMessageUser, Model, get_model_info
+from inspect_ai.model import ChatMessage, ChatMessageUser, Model
 from rich.console import Console
 
-from emeval import journal, responses, stopping, tasks
-from emeval.definitions import Judge
+from emeval import journal, rejudging, responses, stopping, tasks
 from emeval.errors import UserError, reason
 from emeval.journal import Journal
+from emeval.judging.probing import answering, judge_record, probed
 from emeval.judging.readouts import PROBE
-from emeval.judging.scorer import Instrument, instrument
-from emeval.manifest import JudgeRecord, Manifest, Usage
-from emeval.models import adapters
-from emeval.models.access import open_model, release
-from emeval.models.names import full_name, parse
-from emeval.runs import Plan, Run, begin, now, plan
+from emeval.manifest import JudgeRecord, Manifest
+from emeval.models.access import Access, refuse_running_loop, release
+from emeval.models.names import full_name
+from emeval.runs import Plan, Run, begin, listed, now, plan
 from emeval.stopping import Until
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Access:
-    """How the models are reached."""
-
-    model_base_url: str | None = None
-    judge_base_url: str | None = None
-    max_connections: int | None = None
-
-    def model(self, name: str) -> Model:
-        """Open a model that is evaluated."""
-        return open_model(name, self.model_base_url, self.max_connections)
-
-    def check(self, what: Plan) -> None:
-        """Raise `UserError` if a base model on vLLM would be asked at two addresses.
-
-        Inspect keeps one server for a base model: what is meant for the second would go to the first.
-        """
-        bases = {parse(name).base_model for name in what.models if name.startswith("vllm/")}
-        both = bases & {parse(name).base_model for name in what.judge_models.values()}
-        if both and self.model_base_url != self.judge_base_url:
-            raise UserError(
-                f"{min(both)}: model and judge have different base URLs, but one base model on vLLM has one "
-                "server; name the judge as openai-api/SERVICE/NAME"
-            )
-
-    def judge(self, name: str) -> Model:
-        """Open a judge model."""
-        return open_model(name, self.judge_base_url, self.max_connections, "judge model")
 
 
 def run(
@@ -85,7 +49,9 @@ def run(
 
     A suite may name models and judge models of its own, for where `models` or `judges` are left out.
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
-    of the evaluation) and both (`alignment=openai/gpt-4o`). `samples` is the number of answers to each
+    of the evaluation) and both (`alignment=openai/gpt-4o`). Of several judge models for all judges the first
+    is the run's own; each of the others makes a further judging of the answers (`emeval.rejudge`), and all
+    together are a panel. `samples` is the number of answers to each
     question in each condition, `limit` the number of questions; `settings` holds any other setting of
     `emeval.definitions.Settings`.
 
@@ -98,42 +64,32 @@ def run(
     `console`, by default standard error; `command` is recorded. Raises `UserError` for what is the caller's
     to mend.
     """
-    _refuse_running_loop()
+    refuse_running_loop("run")
     own = {"samples": samples, "limit": limit, "seed": seed}
     given = {**(settings or {}), **{key: value for key, value in own.items() if value is not None}}
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
     until = waited.what if waited else None
-    what = plan(_listed(evaluations), _listed(models), _listed(judges), given, until)
+    what = plan(listed(evaluations), listed(models), listed(judges), given, until)
     path = Path(out) if out else what.default_directory()
     record = begin(what, path, command)
+    further = [*what.panel, *what.pinned] if what.panel else []
+    if further:
+        rejudging.plan(record, further)  # a mistake in it is to be known before the first answer
     if record.status != "complete" or not (path / responses.FILE).is_file():
         _execute(what, waited, path, record, access, console or Console(stderr=True))
+    if further:
+        rejudging.rejudge(path, further, access=access, console=console, command=command)
     return Run(path)
-
-
-def _refuse_running_loop() -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise UserError(
-        "emeval.run: an event loop is running here already (as in a notebook); "
-        "call it in a thread: await asyncio.to_thread(emeval.run, …)"
-    )
-
-
-def _listed(names: str | Sequence[str]) -> list[str]:
-    return [names] if isinstance(names, str) else list(names)
 
 
 def _execute(
     what: Plan, until: Until | None, path: Path, record: Manifest, access: Access, console: Console
 ) -> None:
     started = time.monotonic()
-    access.check(what)
+    access.check(what.models, [*what.judge_models.values(), *what.panel])
     with journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
-        judges = {name: access.judge(name) for name in set(what.judge_models.values())}
+        judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
         record.judges = anyio.run(_probe, what, models, judges, keeper)
         record.write(path)
         if until:
@@ -199,44 +155,20 @@ async def _probe(
 ) -> list[JudgeRecord]:
     """Ask every model for a word, and every judge model for its readout, before the run begins.
 
-    A wrong key, a model that the server does not have, a judge that cannot be read: better known now than
-    after the last answer. What is learned is journaled, so that it is asked once in a run. Returns the
-    judges as they will be asked.
+    Those that judge afterwards are asked too. Returns the judges of the run as they will be asked.
     """
     for model in models:
         hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
-        await _answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
-    records = []
-    for name, judge in what.judges.items():
-        model = judges[what.judge_models[name]]
-        ready = instrument(name, judge, model, keeper)
-        tool = await _answering(f"judge {name} on {full_name(model)}", ready)
-        records.append(_judge_record(tool, judge))
-    for model in {*models, *judges.values()}:
-        await release(model)
+        await answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
+    asked = [(name, name, judge, judges[what.judge_models[name]]) for name, judge in what.judges.items()]
+    records = [judge_record(tool, what.judges[tool.name]) for tool in await probed(asked, keeper)]
+    panel = [
+        (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
+    ]
+    await probed(panel, keeper)
+    for opened in {*models, *judges.values()}:
+        await release(opened)
     return records
-
-
-def _judge_record(tool: Instrument, judge: Judge) -> JudgeRecord:
-    return JudgeRecord(
-        name=tool.name,
-        description=judge.description,
-        model=full_name(tool.model),
-        readout=tool.readout.name,
-        readout_reason=tool.readout.reason,
-        scale=tuple(tool.readout.scale),
-        labels=list(judge.labels),
-        min_weight=judge.min_weight,
-        fingerprint=tool.fingerprint,
-        quality=adapters.quality(full_name(tool.model), tool.name),
-    )
-
-
-async def _answering(who: str, asked: Coroutine[Any, Any, T]) -> T:
-    try:
-        return await asked
-    except Exception as error:
-        raise UserError(f"{who}: does not answer: {reason(error)}") from None
 
 
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
@@ -248,20 +180,7 @@ def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: 
     record.errors = found.errors + (0 if stopped else missing)
     record.status = "started" if stopped else "errors" if record.errors else "complete"
     record.finished = now()
-    record.usage = [
-        Usage(role=role, model=model, requests=requests, input_tokens=read, output_tokens=written)
-        for role, model, requests, read, written in keeper.totals()
-    ]
-    for usage in record.usage:
-        usage.cost_usd = _cost(usage)
+    record.usage = keeper.usage()
+    # What is new here, or was lost to an error, a further judging does not have yet.
+    responses.count_unjudged(path, record)
     record.write(path)
-
-
-def _cost(usage: Usage) -> float | None:
-    """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
-    if usage.model.startswith("local/"):
-        return 0.0
-    info = get_model_info(usage.model)
-    if info is None or info.cost is None:
-        return None
-    return (usage.input_tokens * info.cost.input + usage.output_tokens * info.cost.output) / 1e6

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model_info
 
 from emeval.errors import UserError, reason
+from emeval.manifest import Usage
 from emeval.models.names import full_name
 
 FILE = "journal.sqlite"
@@ -103,6 +104,30 @@ class Journal:
             "SELECT role, model, count(*), sum(input_tokens), sum(output_tokens) FROM requests "
             "GROUP BY role, model ORDER BY role DESC, model"
         ).fetchall()
+
+    def usage(self) -> list[Usage]:
+        """Return the account of all that was asked."""
+        return [
+            Usage(
+                role=role,
+                model=model,
+                requests=requests,
+                input_tokens=read,
+                output_tokens=written,
+                cost_usd=_cost(model, read, written),
+            )
+            for role, model, requests, read, written in self.totals()
+        ]
+
+
+def _cost(model: str, read: int, written: int) -> float | None:
+    """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
+    if model.startswith("local/"):
+        return 0.0
+    info = get_model_info(model)
+    if info is None or info.cost is None:
+        return None
+    return (read * info.cost.input + written * info.cost.output) / 1e6
 
 
 class RequestError(RuntimeError):

@@ -106,6 +106,8 @@ class JudgeRecord(_Record):
     fingerprint: str | None
     quality: list[Quality] = []
     """What is known of its error, from the card of the judge model."""
+    rubric: str | None = None
+    """Name of the definition, where another one plays the judge's part."""
 
 
 class JudgingRecord(_Record):
@@ -116,15 +118,21 @@ class JudgingRecord(_Record):
 
     name: str
     judges: list[JudgeRecord]
+    taken_over: list[str] = []
+    """Those of the judges that were not asked again: their scores are the run's own."""
     thresholds: dict[str, Thresholds]
     """By evaluation."""
+    plan: dict[str, Any] = {}
+    """Identity of what was asked for: the same name with another plan is refused."""
+    notes: list[str] = []
+    """What a reader of the numbers must know, e.g. that the judge is a toy."""
     command: str
     created: str
     finished: str | None = None
     seconds: float = 0.0
     status: Literal["started", "complete", "errors"] = "started"
     errors: int = 0
-    """Answers that a judge could not be asked about."""
+    """Answers without a verdict, since a judge could not be asked about them, or not yet."""
 
 
 class Usage(_Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,8 @@ from polars.io.plugins import register_io_source
 
 from emeval.definitions import Thresholds
 from emeval.errors import reason
+from emeval.judging.beside import ORDER, Beside, Group, Places
+from emeval.judging.columns import JUDGE_COLUMNS, is_further, judged_by
 from emeval.judging.scorer import verdict
 from emeval.manifest import TABLE, Manifest
 from emeval.models.names import parse
@@ -32,12 +34,6 @@ LOGS = "logs"
 
 BATCH = 2_000
 """Answers in memory at a time, and in a row group of the file."""
-
-ORDER = ("model", "eval", "question_id", "condition", "sample")
-"""What the table is sorted by, and what names an answer."""
-
-Group = tuple[str, str]
-"""A model and an evaluation."""
 
 COLUMNS: dict[str, type[pl.DataType]] = {
     "run": pl.String,
@@ -69,15 +65,6 @@ COLUMNS: dict[str, type[pl.DataType]] = {
 TEXTS = ("question", "system", "prompt", "response", "reasoning")
 """Those of them that are long; no number rests on them."""
 
-JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
-    "score": pl.Float64,
-    "label": pl.String,
-    "weight": pl.Float64,
-    "model": pl.String,
-    "fingerprint": pl.String,
-}
-"""Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label."""
-
 _CANCELLED = re.compile(r"Cancelled(?:Error)?\(")
 
 _MEMBER = re.compile(r"samples/(.+)_epoch_1\.json")
@@ -85,7 +72,7 @@ _MEMBER = re.compile(r"samples/(.+)_epoch_1\.json")
 
 def schema(judges: Iterable[str]) -> dict[str, type[pl.DataType]]:
     """Return the columns, in order, of a table that has these judges."""
-    scored = {f"{judge}_{column}": kind for judge in judges for column, kind in JUDGE_COLUMNS.items()}
+    scored = {column: kind for judge in judges for column, kind in judged_by(judge).items()}
     return COLUMNS | scored | {"coherent": pl.Boolean, "misaligned": pl.Boolean}
 
 
@@ -104,24 +91,49 @@ def gather(run: Path, manifest: Manifest, file: str = FILE) -> list[str]:
     columns = schema(judge for record in manifest.evaluations for judge in record.judges)
     known = _known(run, columns)
 
-    def batches(*_: object) -> Iterator[pl.DataFrame]:
-        for group in sorted({*logs, *known.groups}):
-            yield from _batches(manifest, group, logs.get(group, []), known, columns, unread)
+    rows = (
+        batch
+        for group in sorted({*logs, *known.groups})
+        for batch in _batches(manifest, group, logs.get(group, []), known, columns, unread)
+    )
+    _write_beside(run, manifest, file, columns, rows)
+    return unread
 
+
+def rejudged(run: Path, manifest: Manifest) -> None:
+    """Write the response table again, with what its further judgings have by now.
+
+    Its other columns stay as they are. Memory holds `BATCH` answers.
+    """
+    table = pl.scan_parquet(run / FILE)
+    own = {name: kind for name, kind in table.collect_schema().items() if not is_further(name)}
+    _write_beside(run, manifest, FILE, own, batches(table.select(*own)))
+
+
+def batches(table: pl.LazyFrame) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a table on disk in order, `BATCH` at a time."""
+    for start in range(0, table.select(pl.len()).collect().item(), BATCH):
+        yield table.slice(start, BATCH).collect()
+
+
+def _write_beside(
+    run: Path, manifest: Manifest, file: str, own: Mapping[str, Any], rows: Iterator[pl.DataFrame]
+) -> None:
+    """Write a table of these rows with the columns of the run's further judgings beside its own."""
+    further = Beside(run, manifest.judgings)
     draft = run / f".{file}.{os.getpid()}.part"
     try:
-        table = register_io_source(batches, schema=columns)
-        table.sink_parquet(draft, row_group_size=BATCH)
+        source = register_io_source(lambda *_: map(further.join, rows), schema={**own, **further.columns})
+        source.sink_parquet(draft, row_group_size=BATCH)
         draft.replace(run / file)
     finally:
         draft.unlink(missing_ok=True)
-    return unread
 
 
 def write(table: pl.DataFrame, run: Path) -> None:
     """Write a table that is there as a whole into the run directory, whole or not at all."""
     draft = run / f".{FILE}.{os.getpid()}.part"
-    table.write_parquet(draft)
+    table.write_parquet(draft, row_group_size=BATCH)
     draft.replace(run / FILE)
 
 
@@ -135,6 +147,19 @@ def set_aside(run: Path) -> list[str]:
         path.rename(path.with_name(f"{path.name}.unreadable"))
         lines.append(f"{LOGS}/{path.name}: cannot be read ({why}); renamed to {path.name}.unreadable")
     return lines
+
+
+def count_unjudged(run: Path, manifest: Manifest) -> None:
+    """Set for each further judging in how many answers of the table it has no verdict on a text."""
+    table = pl.scan_parquet(run / FILE)
+    there = table.collect_schema()
+    judgings = [one for one in manifest.judgings if f"error@{one.name}" in there]
+    text = pl.col("response").is_not_null()
+    lacking = [(text & pl.col(f"error@{one.name}").is_not_null()).sum().alias(one.name) for one in judgings]
+    for one, count in zip(judgings, table.select(lacking).collect().row(0) if lacking else (), strict=True):
+        one.errors = count
+        if one.status != "started":
+            one.status = "errors" if count else "complete"
 
 
 class Counts(NamedTuple):
@@ -154,36 +179,17 @@ def stopped(sample: EvalSample) -> bool:
     return bool(sample.error and _CANCELLED.match(sample.error.message))
 
 
-class _Known:
-    """The rows of a table that need not be read again: those without an error."""
-
-    def __init__(self, table: pl.LazyFrame) -> None:
-        self._table = table.with_row_index("_row")
-        names = table.select("model", "eval").unique().collect()
-        self.groups: set[Group] = set(names.iter_rows())
-
-    def places(self, group: Group) -> dict[str, int]:
-        """Return where the rows of a model and evaluation stand in the table, by the answer's name."""
-        rows = self._table.filter(model=group[0], eval=group[1]).filter(pl.col("error").is_null())
-        name = pl.concat_str("question_id", "condition", "sample", separator="/")
-        return dict(rows.select(name, "_row").collect().iter_rows())
-
-    def rows(self, places: Sequence[int]) -> pl.DataFrame:
-        """Return the rows at `places` (ascending, and near to one another)."""
-        part = self._table.slice(places[0], places[-1] + 1 - places[0])
-        return part.filter(pl.col("_row").is_in(places)).drop("_row").collect()
-
-
-def _known(run: Path, columns: dict[str, type[pl.DataType]]) -> _Known:
+def _known(run: Path, columns: dict[str, type[pl.DataType]]) -> Places:
     """Return what is known from the newest table that was written, if that can be read and is of our form."""
     for file in (SO_FAR, FILE):
         try:
             table = pl.scan_parquet(run / file)
-            if table.collect_schema() == pl.Schema(columns):
-                return _Known(table)
+            there = table.collect_schema()
+            if {name: there.get(name) for name in columns} == columns:
+                return Places(table.select(*columns))
         except (OSError, pl.exceptions.PolarsError):
             continue
-    return _Known(pl.LazyFrame(schema=columns))
+    return Places(pl.LazyFrame(schema=columns))
 
 
 def _logs(folder: Path) -> tuple[dict[Group, list[Path]], dict[Path, str]]:
@@ -207,7 +213,7 @@ def _batches(
     manifest: Manifest,
     group: Group,
     logs: list[Path],
-    known: _Known,
+    known: Places,
     columns: dict[str, type[pl.DataType]],
     unread: list[str],
 ) -> Iterator[pl.DataFrame]:

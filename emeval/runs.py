@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from emeval import __version__, library, manifest
-from emeval.definitions import Judge
+from emeval.definitions import Judge, Thresholds
 from emeval.errors import UserError, unknown
+from emeval.judging import views
+from emeval.judging.panels import PANEL
 from emeval.manifest import ConditionRecord, CueRecord, EvalRecord, Manifest, ModelRecord
 from emeval.models import adapters
 from emeval.prepared import Prepared, expand, suites
@@ -36,6 +38,11 @@ class Plan:
     models: list[str]
     judge_models: dict[str, str]
     """The judge model of each judge."""
+    panel: tuple[str, ...] = ()
+    """Judge models that judge the same answers afterwards. They are no part of the plan's identity, so that
+    another one can be added to a run that is there."""
+    pinned: tuple[str, ...] = ()
+    """`NAME=MODEL` for each judge that has a judge model of its own, there too."""
     until: str | None = None
     """What the run waits for, if it is to stop by itself."""
 
@@ -102,7 +109,8 @@ def plan(
     """Read every definition that the run needs, and check that they fit. Raises `UserError`.
 
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
-    of the evaluation) and both (`alignment=openai/gpt-4o`). Where models or judges are empty, a suite's own
+    of the evaluation) and both (`alignment=openai/gpt-4o`). Of several judge models for all judges the first
+    is the run's own, the others are its `panel`. Where models or judges are empty, a suite's own
     are taken. `until` says what the run waits for, if it is to stop by itself.
     """
     if not evaluations:
@@ -116,12 +124,12 @@ def plan(
     repeated = next((name for name in models if models.count(name) > 1), None)
     if repeated:
         raise UserError(f"model {repeated!r} is named twice; once is enough")
-    names, judge_models = _judges(judges)
+    names, judge_models, for_all = sorted_judges(judges)
     chosen = {"judges": names} if names else {}
     prepared = expand(list(evaluations), {**(settings or {}), **chosen})
     used = {name: judge for one in prepared for name, judge in one.judges.items()}
     for name in judge_models:
-        if name != "judge" and name not in used:
+        if name not in used:
             raise UserError(
                 f"--judge {name}=…: no evaluation of this run uses this judge; used: {', '.join(used)}"
             )
@@ -129,18 +137,29 @@ def plan(
         evaluations=prepared,
         models=models,
         judge_models={
-            name: adapters.canonical(judge_models.get(name) or judge_models.get("judge") or judge.model)
+            name: adapters.canonical(judge_models.get(name) or next(iter(for_all), judge.model))
             for name, judge in used.items()
         },
+        panel=tuple(for_all[1:]),
+        pinned=tuple(f"{name}={model}" for name, model in judge_models.items()),
         until=until,
     )
 
 
-def _judges(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Sort what `--judge` was given into judges and judge models (`judge`: the one for all)."""
+def listed(names: str | Sequence[str]) -> list[str]:
+    """Return one name as a list of it, and several as a list."""
+    return [names] if isinstance(names, str) else list(names)
+
+
+def sorted_judges(given: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
+    """Sort what `--judge` was given into judges, the judge model of a single judge, and those for all.
+
+    Raises `UserError` for an unknown judge, and for a judge model for all that is named twice.
+    """
     known = library.files(Judge)
     names: list[str] = []
     models: dict[str, str] = {}
+    for_all: list[str] = []
     for word in given:
         name, equals, model = word.partition("=")
         if equals or "/" not in word:
@@ -150,30 +169,57 @@ def _judges(given: Sequence[str]) -> tuple[list[str], dict[str, str]]:
                 models[name] = model
             else:
                 names.append(name)
-        elif "judge" in models:
-            raise UserError(
-                f"--judge {word}: a judge model for all judges is named already ({models['judge']}); "
-                "name one for a single judge as NAME=MODEL"
-            )
         else:
-            models["judge"] = word
-    return names, models
+            for_all.append(adapters.canonical(word))
+    repeated = next((model for model in for_all if for_all.count(model) > 1), None)
+    if repeated:
+        raise UserError(f"--judge {repeated}: this judge model is named twice; once is enough")
+    return names, models, for_all
+
+
+def thresholds(base: Thresholds, alignment: float | None, coherence: float | None) -> Thresholds:
+    """Return `base` with other thresholds where they are given. Raises `UserError`.
+
+    `alignment` is that of `--alignment-below`, `coherence` that of `--coherence-above`, both 0 to 100.
+    """
+    for name, value in (("alignment-below", alignment), ("coherence-above", coherence)):
+        if value is not None and not 0 <= value <= 100:
+            raise UserError(f"--{name} {value:g}: expected a score from 0 to 100")
+    return Thresholds(
+        alignment=base.alignment if alignment is None else alignment,
+        coherence=base.coherence if coherence is None else coherence,
+    )
 
 
 class Run:
-    """A run directory, read back."""
+    """A run directory, read back; as `RUN@NAME` with the scores of a further judging for its own.
+
+    `RUN@panel` has those of the panel of all judgings. A directory of that very name goes before.
+    """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        """As it was named, `@NAME` included."""
+        self.directory = self.path
+        """The directory itself."""
+        self.judging: str | None = None
+        """The further judging whose scores are read; `None` for the run's own."""
+        folder, at, name = self.path.name.rpartition("@")
+        if at and not self.path.exists() and (self.path.with_name(folder) / manifest.FILE).is_file():
+            self.directory, self.judging = self.path.with_name(folder), name
         try:
-            self.manifest = Manifest.read(self.path)
+            self.whole = Manifest.read(self.directory)
+            """The manifest of the run itself, with all its judgings."""
         except FileNotFoundError:
             raise UserError(
                 f"{path}: this is no run (it has no {manifest.FILE}); `emeval run` makes one"
             ) from None
         except (OSError, ValidationError, ValueError) as error:
             detail = str(error).splitlines()[0]
-            raise UserError(f"{self.path / manifest.FILE}: cannot be read: {detail}") from None
+            raise UserError(f"{self.directory / manifest.FILE}: cannot be read: {detail}") from None
+        self.manifest = self.whole
+        if self.judging is not None:
+            self.manifest = views.manifest_of(self.whole, self.judging)
 
     def scan(self) -> pl.LazyFrame:
         """Return the response table, one row per answer, to be read only where and as far as it is needed.
@@ -183,12 +229,12 @@ class Run:
         """
         import polars as pl
 
-        path = self.path / manifest.TABLE
-        if self.manifest.status == "started":
+        path = self.directory / manifest.TABLE
+        if self.whole.status == "started":
             from emeval import responses
 
-            path = self.path / responses.SO_FAR
-            self.manifest.unread = responses.gather(self.path, self.manifest, responses.SO_FAR)
+            path = self.directory / responses.SO_FAR
+            self.manifest.unread = responses.gather(self.directory, self.whole, responses.SO_FAR)
             if not responses.counted(path).answers:
                 raise UserError(
                     f"{self.path}: no answer is in its logs yet; wait, or start the same command again"
@@ -197,13 +243,21 @@ class Run:
             raise UserError(f"{path}: not there; start the run's command again, and it is made from the logs")
         try:
             table = pl.scan_parquet(path)
-            table.collect_schema()
+            columns = table.collect_schema()
         except pl.exceptions.PolarsError as error:
             said = str(error).splitlines()[0]
             raise UserError(
                 f"{path}: cannot be read ({said}); delete it and start the run's command again"
             ) from None
-        return table
+        if self.judging is None:
+            return table
+        lacking = [one.name for one in self.whole.judgings if f"misaligned@{one.name}" not in columns]
+        if self.judging in lacking or (self.judging == PANEL and lacking):
+            raise UserError(
+                f"{path}: lacks the columns of the judging {lacking[0]}; start its command again: "
+                f"{next(one.command for one in self.whole.judgings if one.name == lacking[0])}"
+            )
+        return views.table_of(table, self.whole, self.judging)
 
     def responses(self) -> pl.DataFrame:
         """Return the response table as a whole. Raises `UserError` as `scan` does."""
@@ -228,7 +282,7 @@ class Run:
         return write_report(
             self.manifest,
             self.scan(),
-            out or self.path / REPORT,
+            out or self.directory / (f"{REPORT}-{self.judging}" if self.judging else REPORT),
             templates=library.folders("reports")[:-1],
             files=files,
         )
@@ -266,7 +320,7 @@ def same_run(identity: dict[str, Any], path: Path) -> Manifest | None:
     if (path / manifest.FILE).exists():
         record = Run(path).manifest
         if record.plan_sha256 != identity_sha256(identity):
-            differs = _difference(record.plan, identity)
+            differs = difference(record.plan, identity)
             raise UserError(
                 f"{path}: holds another run ({differs}); name another --out, or repeat that run's command"
             )
@@ -276,8 +330,8 @@ def same_run(identity: dict[str, Any], path: Path) -> Manifest | None:
     return None
 
 
-def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    """Say in words where the plan of the run in the directory differs from the one asked for."""
+def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
+    """Say in words where the plan that is there (of a run, of a judging) differs from the one asked for."""
     for key in here:
         if there.get(key) != here[key]:
             before, now = there.get(key), here[key]
@@ -299,7 +353,7 @@ def _record(what: Plan, path: Path, command: str, identity: dict[str, Any]) -> M
         run=path.resolve().name,
         plan_sha256=identity_sha256(identity),
         plan=identity,
-        command=re.sub(r"://[^/@\s]+@", "://…@", command),  # a base URL may hold a password
+        command=without_password(command),
         created=now(),
         seed=what.seed,
         models=[
@@ -338,6 +392,11 @@ def _eval_record(prepared: Prepared) -> EvalRecord:
 def _notes(what: Plan) -> list[str]:
     notes = (adapters.judge_note(name) for name in sorted(set(what.judge_models.values())))
     return [note for note in notes if note]
+
+
+def without_password(command: str) -> str:
+    """Return a command line as a manifest records it: a base URL may hold a password."""
+    return re.sub(r"://[^/@\s]+@", "://…@", command)
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -45,8 +45,8 @@ LOCAL = ("--model", "local/smollm2", "--judge", "local/smollm2")
             "did you mean 'alignment'?",
         ),
         (
-            ["run", "free_form", *LOCAL, "--judge", "openai/gpt-4o"],
-            "a judge model for all judges is named already",
+            ["run", "free_form", *LOCAL, "--judge", "local/smollm2"],
+            "this judge model is named twice",
         ),
         (["run", "free_form", "--model", "smollm2", "--judge", "local/smollm2"], "expected PROVIDER/NAME"),
         (["run", "free_form", "--model", "vlm/x", "--judge", "local/smollm2"], "did you mean 'vllm'?"),

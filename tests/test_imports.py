@@ -32,6 +32,7 @@ ROOMS = (
     "planning",
     "stopping",
     "progress",
+    "rejudging",
     "execution",
     "doctor",
     "cli",

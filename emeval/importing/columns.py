@@ -12,8 +12,8 @@ import polars as pl
 from emeval.errors import UserError, nearest, unknown
 from emeval.importing import scores
 from emeval.importing.sheets import Sheet
+from emeval.judging.columns import JUDGE_COLUMNS
 from emeval.library import shown
-from emeval.responses import JUDGE_COLUMNS
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "question": ("question", "messages.question"),

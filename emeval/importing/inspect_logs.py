@@ -10,8 +10,9 @@ from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_sam
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL, Score
 
 from emeval.errors import UserError, reason
+from emeval.judging.columns import JUDGE_COLUMNS
 from emeval.library import shown
-from emeval.responses import JUDGE_COLUMNS, answered, stopped
+from emeval.responses import answered, stopped
 
 GRADES: dict[str, int | str] = {CORRECT: 100, PARTIAL: 50, INCORRECT: 0, NOANSWER: "NOANSWER"}
 """What a grade counts, as in Inspect's own metrics times 100; no answer is a label, not a zero."""

@@ -27,7 +27,7 @@ from emeval.manifest import (
     ModelRecord,
     SourceRecord,
 )
-from emeval.runs import Run, identity_sha256, now, same_run, versions
+from emeval.runs import Run, identity_sha256, now, same_run, thresholds, versions
 
 
 def import_files(
@@ -59,7 +59,7 @@ def import_files(
     """
     if duplicates is not None and duplicates not in get_args(table.Duplicates):
         raise unknown("choice", duplicates, get_args(table.Duplicates), "--duplicates")
-    thresholds = _thresholds(alignment_below, coherence_above)
+    limits = thresholds(Thresholds(), alignment_below, coherence_above)
     given, stretch = column_names.given_columns(columns), scores.scales_of(scales)
     read = _read([Path(file) for file in files])
     identity = {
@@ -69,7 +69,7 @@ def import_files(
         "model_from": model_from,
         "evaluation": evaluation,
         "scales": {judge: list(scale) for judge, scale in stretch.items()},
-        "thresholds": thresholds.model_dump(),
+        "thresholds": limits.model_dump(),
         "paraphrases": paraphrases,
         "duplicates": duplicates,
     }
@@ -84,7 +84,7 @@ def import_files(
         model_names.named(read, chosen, how),
         run=path.resolve().name,
         evaluation=evaluation,
-        thresholds=thresholds,
+        thresholds=limits,
         scales=stretch,
         paraphrases=paraphrases,
         duplicates=cast("table.Duplicates | None", duplicates),
@@ -106,7 +106,7 @@ def import_files(
         errors=len(answers) - answers["error"].null_count(),
         seed=0,
         models=_models(answers),
-        evaluations=_evaluations(answers, thresholds),
+        evaluations=_evaluations(answers, limits),
         judges=_judge_records(answers, stretch),
         versions=versions("polars"),
         notes=_notes(read, chosen, answers),
@@ -124,13 +124,6 @@ def account(record: Manifest) -> list[str]:
     )
     left_out = (f"{column}: {why}" for column, why in record.imported.left_out.items())
     return [f"taken   {', '.join(taken)}", *(f"left out {line}" for line in left_out)]
-
-
-def _thresholds(alignment: float, coherence: float) -> Thresholds:
-    for name, value in (("alignment-below", alignment), ("coherence-above", coherence)):
-        if not 0 <= value <= 100:
-            raise UserError(f"--{name} {value:g}: expected a score from 0 to 100")
-    return Thresholds(alignment=alignment, coherence=coherence)
 
 
 def _read(paths: Sequence[Path]) -> list[Sheet]:
@@ -185,7 +178,7 @@ def _models(answers: pl.DataFrame) -> list[ModelRecord]:
     ]
 
 
-def _evaluations(answers: pl.DataFrame, thresholds: Thresholds) -> list[EvalRecord]:
+def _evaluations(answers: pl.DataFrame, limits: Thresholds) -> list[EvalRecord]:
     judges = [name.removesuffix("_score") for name in answers.columns if name.endswith("_score")]
     found = []
     for (name,), part in answers.group_by("eval", maintain_order=True):
@@ -205,7 +198,7 @@ def _evaluations(answers: pl.DataFrame, thresholds: Thresholds) -> list[EvalReco
                 ],
                 reference=reference,
                 judges=judges,
-                thresholds=thresholds,
+                thresholds=limits,
                 generation=None,
                 sha256=None,
             )

@@ -14,9 +14,10 @@ from emeval.errors import UserError
 from emeval.importing import scores
 from emeval.importing.columns import FIELDS, Columns
 from emeval.importing.sheets import Sheet
+from emeval.judging.columns import JUDGE_COLUMNS
 from emeval.library import shown
 from emeval.models.names import parse
-from emeval.responses import COLUMNS, JUDGE_COLUMNS, schema
+from emeval.responses import COLUMNS, schema
 
 Duplicates = Literal["keep", "drop"]
 

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, reason, unknown
 from emeval.models.address import fault
+from emeval.models.names import parse
 
 RETRIES = 6
 """Attempts after a passing fault (rate limit, dropped connection), with growing pauses: about 3 minutes."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the models are reached."""
+
+    model_base_url: str | None = None
+    judge_base_url: str | None = None
+    max_connections: int | None = None
+
+    def model(self, name: str) -> Model:
+        """Open a model that is evaluated."""
+        return open_model(name, self.model_base_url, self.max_connections)
+
+    def check(self, models: Iterable[str], judge_models: Iterable[str]) -> None:
+        """Raise `UserError` if a base model on vLLM would be asked at two addresses.
+
+        Inspect keeps one server for a base model: what is meant for the second would go to the first.
+        """
+        bases = {parse(name).base_model for name in models if name.startswith("vllm/")}
+        both = bases & {parse(name).base_model for name in judge_models}
+        if both and self.model_base_url != self.judge_base_url:
+            raise UserError(
+                f"{min(both)}: model and judge have different base URLs, but one base model on vLLM has one "
+                "server; name the judge as openai-api/SERVICE/NAME"
+            )
+
+    def judge(self, name: str) -> Model:
+        """Open a judge model."""
+        return open_model(name, self.judge_base_url, self.max_connections, "judge model")
 
 
 def open_model(
@@ -87,4 +121,16 @@ def providers() -> list[str]:
     found = registry_find(lambda info: info.type == "modelapi")
     return sorted(
         {registry_info(entry).name.removeprefix("inspect_ai/").removeprefix("emeval/") for entry in found}
+    )
+
+
+def refuse_running_loop(function: str) -> None:
+    """Raise `UserError` where an event loop runs already: `emeval.FUNCTION` needs one of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UserError(
+        f"emeval.{function}: an event loop is running here already (as in a notebook); "
+        f"call it in a thread: await asyncio.to_thread(emeval.{function}, …)"
     )

@@ -55,7 +55,8 @@ def tally(table: pl.DataFrame | pl.LazyFrame, by: Sequence[str]) -> pl.DataFrame
     lazy = table.lazy()
     columns = lazy.collect_schema().names()
     keys = [name for name in dict.fromkeys([*by, "eval", "question_id", "category"]) if name in columns]
-    labels = [name for name in columns if name.endswith("_label") and name not in keys]
+    # A column with an @ belongs to a further judging of the same answers, of which nothing is counted here.
+    labels = [n for n in columns if n.endswith("_label") and "@" not in n and n not in keys]
     verdicts = [name for name in ("coherent", "misaligned") if name in columns]
     there = [
         pl.when(has_score(judge)).then(0.0).alias(f"{judge}_score")

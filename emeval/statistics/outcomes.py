@@ -81,13 +81,18 @@ def label_counts(
 ) -> pl.DataFrame:
     """Count the labels that each judge gave in place of a score.
 
-    Every column `NAME_label` of the response table is a judge's. Returns one row per group, judge and label
+    Every column `NAME_label` of the response table is a judge's, but for those of further judgings
+    (`NAME@JUDGING_label`). Returns one row per group, judge and label
     that occurs, sorted by these: the columns of `by`, `judge`, `label` (as the judge gave it), `answers`.
     Raises `UserError` for a missing column of `by`.
     """
     keys = column_names(by)
     require_columns(table, keys)
-    labels = {name: name.removesuffix("_label") for name in table.columns if name.endswith("_label")}
+    labels = {
+        name: name.removesuffix("_label")
+        for name in table.columns
+        if name.endswith("_label") and "@" not in name
+    }
     return (
         table.select(
             *keys,

@@ -1,0 +1,175 @@
+"""What a further judging is to ask, of whom, and what it takes over from the run's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from emeval import library
+from emeval.comparability import DECISIVE
+from emeval.definitions import Judge, Name, Thresholds
+from emeval.errors import UserError, unknown
+from emeval.judging.panels import PANEL
+from emeval.manifest import Manifest
+from emeval.models import adapters
+from emeval.runs import identity_sha256, sorted_judges, thresholds
+
+READOUTS: tuple[str, ...] = get_args(Judge.model_fields["readout"].annotation)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A judge that is to be asked."""
+
+    name: str
+    """The part it plays: `alignment`, `coherence`, or that of a judge of its own."""
+    rubric: str
+    """The name of its definition."""
+    judge: Judge
+    model: str
+
+
+@dataclass(frozen=True)
+class Judging:
+    """A further judging as it was asked for."""
+
+    name: str
+    asked: list[Part]
+    taken_over: list[str]
+    """Judges of the run whose scores stay as they are."""
+    thresholds: dict[str, Thresholds]
+    """By evaluation."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two judgings of one name must have in common to be the same judging."""
+        judges = {
+            part.name: f"{part.rubric} {identity_sha256(part.judge.model_dump())[:16]} on {part.model}"
+            for part in self.asked
+        }
+        models = {part.model for part in self.asked}
+        files = {model: adapter.sha256 for model in sorted(models) if (adapter := adapters.of(model))}
+        return {
+            "judges": judges | dict.fromkeys(self.taken_over, "the run's own"),
+            **({"adapters": files} if files else {}),
+            "thresholds": {
+                evaluation: f"alignment below {limits.alignment:g}, coherence above {limits.coherence:g}"
+                for evaluation, limits in self.thresholds.items()
+            },
+        }
+
+
+def plan(
+    manifest: Manifest,
+    judges: Sequence[str] = (),
+    rubrics: Sequence[str] = (),
+    readout: str | None = None,
+    alignment_below: float | None = None,
+    coherence_above: float | None = None,
+    name: str | None = None,
+) -> list[Judging]:
+    """Return the judgings of the run `manifest` that the options of `emeval rejudge` ask for: one, or one for
+    each judge model for all judges.
+
+    What no option names is taken over from the run. A judge model for all judges and a readout name all of
+    the run's judges, or those that are named by themselves. Raises `UserError`.
+    """
+    names, models, for_all = sorted_judges(judges)
+    plays = _rubrics(rubrics)
+    if readout is not None and readout not in READOUTS:
+        raise unknown("readout", readout, READOUTS, "--readout")
+    if not (judges or rubrics or readout or alignment_below is not None or coherence_above is not None):
+        raise UserError("name what is to judge the answers, for example --judge openai/gpt-4o")
+    own = _own(manifest)
+    everybody = names or (own if for_all or readout else [])
+    asked = list(dict.fromkeys([*everybody, *models, *plays]))
+    limits = {
+        record.name: thresholds(record.thresholds, alignment_below, coherence_above)
+        for record in manifest.evaluations
+    }
+    given = [names, [f"{one}-{_slug(model)}" for one, model in models.items()], plays.values(), [readout]]
+    given.append([f"below{alignment_below:g}" if alignment_below is not None else None])
+    given.append([f"above{coherence_above:g}" if coherence_above is not None else None])
+    differs = [word for words in given for word in words if word]
+    found = []
+    models_for_all: list[str | None] = [*for_all] or [None]
+    for model in models_for_all:
+        derived = "-".join(_slug(word) for word in [*([model.rpartition("/")[2]] if model else []), *differs])
+        found.append(
+            Judging(
+                name=_checked(name or derived),
+                asked=[
+                    _part(manifest, part, plays.get(part, part), models.get(part) or model, readout)
+                    for part in asked
+                ],
+                # A judge that is named by itself stands alone; with NAME=MODEL or a rubric the others stay.
+                taken_over=[] if names else [one for one in own if one not in asked],
+                thresholds=limits,
+            )
+        )
+    twice = next((one.name for one in found if [other.name for other in found].count(one.name) > 1), None)
+    if twice:
+        raise UserError(
+            f"two judgings would be named {twice!r}; start them one after another, each with its --name"
+        )
+    return found
+
+
+def _own(manifest: Manifest) -> list[str]:
+    """Return the judges of the run's own judging; of an imported one those that are known by their names."""
+    there = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
+    if manifest.imported:
+        there = [judge for judge in there if judge in DECISIVE] or list(DECISIVE)
+    return there
+
+
+def _part(manifest: Manifest, name: str, rubric: str, model: str | None, readout: str | None) -> Part:
+    judge = library.load(Judge, rubric)
+    if readout is not None:
+        judge = Judge.model_validate(judge.model_dump() | {"readout": readout})
+    if model is None:
+        known = {record.name: record.model for record in manifest.judges}
+        if manifest.imported:  # it may say `gpt-4o`, but not where to find it
+            raise UserError(f"{name}: name the judge model, since an imported run does not: --judge MODEL")
+        model = known.get(name) or judge.model
+    return Part(name, rubric, judge, adapters.canonical(model))
+
+
+def _rubrics(given: Iterable[str]) -> dict[str, str]:
+    """Read `ROLE=JUDGE` texts. Raises `UserError`."""
+    plays: dict[str, str] = {}
+    for text in given:
+        role, equals, rubric = text.partition("=")
+        if not equals or not role or not rubric:
+            raise UserError(
+                f"--rubric {text!r}: expected ROLE=JUDGE, for example --rubric alignment=my_alignment"
+            )
+        library.find(Judge, rubric)
+        _name(role, "--rubric")
+        plays[role] = rubric
+    return plays
+
+
+def _checked(name: str) -> str:
+    """Return the name of a judging. Raises `UserError`."""
+    if name == PANEL:
+        raise UserError(f"--name {PANEL}: this is what all judgings together are called; take another")
+    return _name(name, "--name")
+
+
+def _name(name: str, where: str) -> str:
+    try:
+        return str(TypeAdapter(Name).validate_python(name))
+    except ValidationError:
+        raise UserError(
+            f"{where} {name!r}: expected lower-case letters, digits, '_' and '-'; give the judging a --name"
+        ) from None
+
+
+def _slug(text: str) -> str:
+    """Return `text` as a part of a judging's name: `smollm2-judge-100` of `local/smollm2:judge@100`."""
+    last = text.rpartition("/")[2]
+    return re.sub(r"[^a-z0-9_]+", "-", last.lower()).strip("-_")

@@ -1,0 +1,258 @@
+"""The same answers under other judges: asked once, kept beside the run's own, read back as RUN@NAME."""
+
+import json
+import math
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+import emeval
+from emeval import Access, Run, UserError
+from tests.command import EMEVAL, environment
+from tests.command import emeval as command
+from tests.conftest import Project
+from tests.gateway import Gateway, killed
+from tests.made_run import made_manifest, made_table
+
+QUIET = Console(quiet=True)
+FIRST, SECOND = "openai-api/gate/strict", "openai-api/gate/kind"
+
+
+def completion(request: dict[str, Any], token: str) -> dict[str, Any]:
+    top = [{"token": token, "logprob": math.log(1.0), "bytes": None}]
+    return {
+        "id": "made",
+        "object": "chat.completion",
+        "created": 0,
+        "model": request["model"],
+        "choices": [
+            {
+                "index": 0,
+                "finish_reason": "stop",
+                "message": {"role": "assistant", "content": token},
+                "logprobs": {"content": [{**top[0], "top_logprobs": top}]},
+            }
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 1, "total_tokens": 101},
+    }
+
+
+def judging(request: dict[str, Any]) -> dict[str, Any]:
+    """A judge that calls every answer coherent; `strict` finds every one misaligned, `kind` none."""
+    text = str(request["messages"][-1]["content"])
+    if "the number 87" in text:
+        return completion(request, "87")
+    if "only its coherence" in text:
+        return completion(request, "90")
+    return completion(request, "10" if request["model"] == "strict" else "95")
+
+
+@pytest.fixture
+def gateway(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
+    through = Gateway(upstream="nowhere")
+    through.answer = judging
+    monkeypatch.setenv("GATE_API_KEY", "none")
+    yield through
+    through.close()
+
+
+def made(path: Path, rows: int = 24, **changes: Any) -> pl.DataFrame:
+    """Write a run directory of a judge that is known."""
+    table = made_table(rows, questions=8, conditions=("plain",), labels=0.1, errors=0.1, seed=3)
+    path.mkdir(parents=True)
+    table.sort("model", "eval", "question_id", "condition", "sample").write_parquet(
+        path / "responses.parquet"
+    )
+    made_manifest(table, run=path.name, **changes).write(path)
+    return table
+
+
+def rejudged(run: Path, *judges: str, url: str, **how: Any) -> list[Run]:
+    return emeval.rejudge(run, judges, access=Access(judge_base_url=url), console=QUIET, **how)
+
+
+def asked(gateway: Gateway) -> list[dict[str, Any]]:
+    """The requests that were no probe."""
+    return [r for r in map(json.loads, gateway.delivered) if "the number 87" not in str(r["messages"])]
+
+
+def test_another_judge_stands_beside_the_runs_own(gateway: Gateway, project: Project) -> None:
+    before = made(Path("runs/a"))
+    (view,) = rejudged(Path("runs/a"), FIRST, url=gateway.url)
+
+    assert {request["model"] for request in asked(gateway)} == {"strict"}
+    texts = before.filter(pl.col("response").is_not_null())
+    distinct = texts.select("question", "response").unique()
+    assert len(asked(gateway)) == 2 * len(distinct), "two judges, each once for the same text"
+    after = Run("runs/a").responses()
+    assert after.select(before.columns).equals(before.sort(emeval_order())), "the run's own stays as it was"
+    judged = after.filter(pl.col("response").is_not_null())
+    assert judged["alignment@strict_score"].to_list() == pytest.approx([10] * len(judged))
+    assert judged["coherence@strict_score"].to_list() == pytest.approx([90] * len(judged))
+    assert judged["misaligned@strict"].all()
+    assert judged["coherent@strict"].all()
+    assert judged["alignment@strict_model"].unique().to_list() == [FIRST]
+    lost = after.filter(pl.col("response").is_null())
+    assert len(lost)
+    assert lost["error@strict"].to_list() == lost["error"].to_list()
+    assert lost["misaligned@strict"].null_count() == len(lost)
+
+    (record,) = Run("runs/a").manifest.judgings
+    assert (record.name, record.status, record.errors) == ("strict", "complete", 0)
+    fingerprint = after["alignment@strict_fingerprint"].drop_nulls().unique().item()
+    assert {j.name: j.fingerprint for j in record.judges}["alignment"] == fingerprint
+    assert [u.requests for u in Run("runs/a").manifest.usage if u.model == FIRST] == [len(gateway.delivered)]
+    assert view.summary()["run"] == "a@strict"
+    assert all(row["rate"] == 1 for row in view.summary()["results"])
+
+    gateway.reset()
+    rejudged(Path("runs/a"), FIRST, url="http://127.0.0.1:9/v1")
+    assert gateway.delivered == [], "a judging that is complete asks nothing, and needs no server"
+
+
+def emeval_order() -> list[str]:
+    return ["model", "eval", "question_id", "condition", "sample"]
+
+
+def test_a_rubric_of_ones_own_is_asked_of_the_runs_judge_model(gateway: Gateway, project: Project) -> None:
+    judges = [record.model_copy(update={"model": FIRST}) for record in made_manifest(made_table(24)).judges]
+    before = made(Path("runs/a"), judges=judges)
+    project.write("judges/mine.yaml", "description: d\nprompt: 'Mine: {{ answer }}'\n")
+    rejudged(Path("runs/a"), url=gateway.url, rubrics="alignment=mine")
+    assert all("Mine: " in str(request["messages"]) for request in asked(gateway))
+    (record,) = Run("runs/a").manifest.judgings
+    assert (record.name, record.taken_over) == ("mine", ["coherence"])
+    assert [(j.name, j.rubric, j.model) for j in record.judges if j.rubric] == [("alignment", "mine", FIRST)]
+    after = Run("runs/a").responses()
+    assert after["coherence@mine_score"].equals(
+        before.sort(emeval_order())["coherence_score"], null_equal=True
+    )
+
+
+def test_thresholds_alone_ask_nobody(gateway: Gateway, project: Project) -> None:
+    before = made(Path("runs/a"))
+    (view,) = emeval.rejudge("runs/a", alignment_below=95, coherence_above=0, console=QUIET)
+    assert view.judging == "below95-above0"
+    expected = before.filter(pl.col("error").is_null() & (pl.col("alignment_score") < 95)).height
+    assert view.responses()["misaligned"].sum() == expected > before["misaligned"].sum()
+    assert {e.thresholds.alignment for e in view.manifest.evaluations} == {95}
+    assert gateway.delivered == []
+    with pytest.raises(UserError, match="a panel needs two judgings"):
+        Run("runs/a@panel")
+
+
+def test_errors_are_kept_and_asked_for_again(gateway: Gateway, project: Project) -> None:
+    made(Path("runs/a"))
+    gateway.refuse = lambda request: 400 if "wallet" in str(request["messages"]) else None
+    (view,) = rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    failed = Run("runs/a").responses().filter(pl.col("error@strict").str.contains("refused by the test"))
+    assert len(failed) == view.manifest.errors > 0
+    assert failed["misaligned@strict"].null_count() == len(failed)
+    assert Run("runs/a").manifest.judgings[0].status == "errors"
+    gateway.refuse = lambda request: None
+    gateway.reset()
+    rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    assert all("wallet" in str(request["messages"]) for request in asked(gateway))
+    assert Run("runs/a").manifest.judgings[0].status == "complete"
+    assert Run("runs/a").responses().filter(pl.col("response").is_not_null())["error@strict"].null_count()
+
+
+def test_another_judging_of_the_same_name_is_refused(gateway: Gateway, project: Project) -> None:
+    made(Path("runs/a"))
+    rejudged(Path("runs/a"), FIRST, url=gateway.url, name="x")
+    with pytest.raises(UserError, match=r"a@x: there is another judging .*there .*gate/strict, here .*kind"):
+        rejudged(Path("runs/a"), SECOND, url=gateway.url, name="x")
+    project.write("judges/alignment.yaml", "description: d\nprompt: 'Mine: {{ answer }}'\n")
+    with pytest.raises(UserError, match=r"judges: alignment: there alignment \w+ on .*; give this one a"):
+        rejudged(Path("runs/a"), FIRST, url=gateway.url, name="x")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({}, "name what is to judge"),
+        ({"judges": [FIRST], "name": "panel"}, "what all judgings together are called"),
+        ({"judges": [FIRST], "name": "A B"}, "expected lower-case letters"),
+        ({"judges": [FIRST, "openai-api/other/strict"]}, "two judgings would be named 'strict'"),
+        ({"judges": [FIRST, FIRST]}, "named twice"),
+        ({"judges": ["aligment"]}, "did you mean 'alignment'"),
+        ({"rubrics": ["alignment"]}, "expected ROLE=JUDGE"),
+        ({"rubrics": ["alignment=mien"]}, "unknown judge 'mien'"),
+        ({"readout": "digit"}, "did you mean 'digits'"),
+        ({"alignment_below": 101}, "expected a score from 0 to 100"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    gateway: Gateway, project: Project, how: dict[str, Any], said: str
+) -> None:
+    made(Path("runs/a"))
+    with pytest.raises(UserError, match=said):
+        emeval.rejudge("runs/a", console=QUIET, **how)
+    assert Run("runs/a").manifest.judgings == []
+
+
+def test_a_panel_has_the_majority_and_the_median(gateway: Gateway, project: Project) -> None:
+    before = made(Path("runs/a"))
+    views = rejudged(Path("runs/a"), FIRST, SECOND, url=gateway.url)
+    assert [view.judging for view in views] == ["strict", "kind"]
+    panel = Run("runs/a@panel")
+    rows = panel.responses().filter(pl.col("response").is_not_null())
+    own = before.sort(emeval_order()).filter(pl.col("response").is_not_null())
+    # One says misaligned, one aligned: the run's own judge decides.
+    assert rows["misaligned"].to_list() == own["misaligned"].to_list()
+    medians = own["alignment_score"].clip(10, 95).fill_null(52.5)
+    assert rows["alignment_score"].to_list() == pytest.approx(medians.to_list())
+    assert {judge.model for judge in panel.manifest.judges} == {f"panel of openai/gpt-4o, {FIRST}, {SECOND}"}
+    assert panel.summary()["judges"][0]["readout"] == "median"
+    assert "@" not in "".join(rows.columns)
+    with pytest.raises(UserError, match="unknown judging 'strikt'; did you mean 'strict'"):
+        Run("runs/a@strikt")
+
+
+def test_views_are_read_by_every_command(gateway: Gateway, project: Project) -> None:
+    made(Path("runs/a"))
+    rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    page = Run("runs/a@strict").report(files=False)
+    assert page == Path("runs/a/report-strict/index.html")
+    assert "a@strict" in page.read_text(encoding="utf-8")
+    comparison = emeval.compare(["runs/a", "runs/a@strict"]).summary()
+    (pair,) = comparison["unequal"]
+    assert any("judge alignment: model" in line for line in pair["differs"])
+    assert any("the same answers under two judgings" in line for line in comparison["cautions"])
+    with pytest.raises(UserError, match=r"not comparable.*emeval rejudge RUN --judge") as refused:
+        emeval.gate.gate_runs("runs/a", "runs/a@strict")
+    assert "judge alignment: model: openai/gpt-4o in the baseline" in str(refused.value)
+    made(Path("runs/b@strict"))
+    assert Run("runs/b@strict").judging is None, "a directory of that very name goes before"
+
+
+def test_an_imported_run_is_judged(gateway: Gateway, project: Project) -> None:
+    project.write("a.csv", "model,question,answer,aligned\nm,Why?,Because.,80\nm,How?,So.,20\n")
+    emeval.import_files(["a.csv"], "runs/i")
+    with pytest.raises(UserError, match="name the judge model"):
+        emeval.rejudge("runs/i", readout="digits", console=QUIET)
+    (view,) = rejudged(Path("runs/i"), FIRST, url=gateway.url)
+    assert view.responses()["misaligned"].to_list() == [True, True]
+    assert len(asked(gateway)) == 4
+
+
+def test_a_killed_judging_goes_on(gateway: Gateway, project: Project) -> None:
+    made(Path("runs/a"))
+    gateway.hold_after = 9
+    args = ["rejudge", "runs/a", "--judge", FIRST, "--judge-base-url", gateway.url, "--max-connections", "4"]
+    process = subprocess.Popen(
+        [EMEVAL, *args], env=environment(GATE_API_KEY="none"), stderr=subprocess.DEVNULL
+    )
+    before = killed(process, gateway, 9)
+    with pytest.raises(UserError, match="has not finished; start its command again: emeval rejudge"):
+        Run("runs/a@strict")
+    done = command(*args, "--json", cwd=project.root, GATE_API_KEY="none")
+    assert done.code == 4, "the run has answers that ended in an error"
+    assert not before & gateway.counts(), "asked again although the answer had been delivered"
+    assert list(done.json) == ["runs/a@strict"]
+    assert done.json["runs/a@strict"]["results"][0]["rate"] == 1
