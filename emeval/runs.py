@@ -183,6 +183,8 @@ class Run:
         """
         import polars as pl
 
+        from emeval.judging import verdict_like
+
         path = self.path / manifest.TABLE
         if self.manifest.status == "started":
             from emeval import responses
@@ -203,7 +205,7 @@ class Run:
             raise UserError(
                 f"{path}: cannot be read ({said}); delete it and start the run's command again"
             ) from None
-        return table
+        return verdict_like.flagged(table)
 
     def responses(self) -> pl.DataFrame:
         """Return the response table as a whole. Raises `UserError` as `scan` does."""

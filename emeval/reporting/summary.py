@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest
 from emeval.models.names import family
-from emeval.reporting import lineup, quality, thresholds, words
+from emeval.reporting import flagged, lineup, quality, thresholds, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -90,6 +90,7 @@ def summarise(
         "seed": manifest.seed,
         "versions": manifest.versions,
         "notes": manifest.notes,
+        "verdict_like": flagged.counted(answers),
     }
     return summary | {"thresholds": thresholds.hanging(summary, answers)}
 
