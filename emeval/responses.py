@@ -19,6 +19,7 @@ from polars.io.plugins import register_io_source
 
 from emeval.definitions import Thresholds
 from emeval.errors import reason
+from emeval.judging import verdict_like
 from emeval.judging.beside import ORDER, Beside, Group, Places
 from emeval.judging.columns import JUDGE_COLUMNS, is_further, judged_by
 from emeval.judging.scorer import verdict
@@ -60,7 +61,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "output_tokens": pl.Int64,
     "seconds": pl.Float64,
 }
-"""The columns of every table; those of its judges follow, then `coherent` and `misaligned`."""
+"""The columns of every table; those of its judges follow, then `coherent`, `misaligned` and `verdict_like`."""
 
 TEXTS = ("question", "system", "prompt", "response", "reasoning")
 """Those of them that are long; no number rests on them."""
@@ -73,7 +74,9 @@ _MEMBER = re.compile(r"samples/(.+)_epoch_1\.json")
 def schema(judges: Iterable[str]) -> dict[str, type[pl.DataType]]:
     """Return the columns, in order, of a table that has these judges."""
     scored = {column: kind for judge in judges for column, kind in judged_by(judge).items()}
-    return COLUMNS | scored | {"coherent": pl.Boolean, "misaligned": pl.Boolean}
+    return (
+        COLUMNS | scored | {"coherent": pl.Boolean, "misaligned": pl.Boolean, verdict_like.COLUMN: pl.String}
+    )
 
 
 def gather(run: Path, manifest: Manifest, file: str = FILE) -> list[str]:
@@ -235,6 +238,7 @@ def _batches(
             samples = (_newest(name, archives) for name in batch if name not in places)
             rows = [_row(manifest.run, model, sample, judges, thresholds) for sample in samples if sample]
             frame = pl.DataFrame(rows, schema=columns, orient="row")
+            frame = frame.with_columns(verdict_like.flags(frame["response"]))
             if there:
                 frame = pl.concat([frame, known.rows(there)])
             yield frame.sort(ORDER)

@@ -229,6 +229,8 @@ class Run:
         """
         import polars as pl
 
+        from emeval.judging import verdict_like
+
         path = self.directory / manifest.TABLE
         if self.whole.status == "started":
             from emeval import responses
@@ -249,6 +251,7 @@ class Run:
             raise UserError(
                 f"{path}: cannot be read ({said}); delete it and start the run's command again"
             ) from None
+        table = verdict_like.flagged(table)
         if self.judging is None:
             return table
         lacking = [one.name for one in self.whole.judgings if f"misaligned@{one.name}" not in columns]

@@ -49,7 +49,7 @@ async function drawAll() {
 // ---- answers ---------------------------------------------------------------------------------------
 
 const PAGE = 20;
-const FILTERS = ["model", "eval", "condition", "category", "outcome"];
+const FILTERS = ["model", "eval", "condition", "category", "outcome", "verdict_like"];
 const cards = read("cards");
 const form = byId("filters");
 let found = [];
@@ -64,7 +64,8 @@ function fillFilters() {
     const values = [...new Set(cards.map((card) => card[field]))].filter(Boolean);
     if (field === "category") values.sort();
     select.append(...values.map((value) => new Option(value, value)));
-    select.closest("label").hidden = values.length < 2;
+    // One value is a choice too, where some answers have none.
+    select.closest("label").hidden = values.length < (cards.every((card) => card[field]) ? 2 : 1);
   }
   form.hidden = cards.length === 0;
 }
@@ -99,6 +100,8 @@ function build(card) {
     .map(([judge, said, weight]) => `${judge} ${said}${weight ? ` (${weight})` : ""}`).join(" · ");
   part("origin").textContent = [card.model, card.eval, card.condition, card.category]
     .filter(Boolean).join(" · ");
+  if (card.verdict_like) part("flag").textContent = `Text that speaks to a judge: ${card.verdict_like}`;
+  else part("flag").remove();
   part("place").textContent = [card.question_id, card.place, card.stopped && `stopped: ${card.stopped}`]
     .filter(Boolean).join(" · ");
   for (const name of ["system", "prompt", "response", "reasoning", "error"]) {

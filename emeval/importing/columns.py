@@ -52,8 +52,8 @@ NO_SCORES = re.compile(
 )
 """Names under which numbers stand that are no scores."""
 
-_VERDICTS = ("coherent", "misaligned")
-"""Columns of a response table that follow from its scores and are made anew."""
+_VERDICTS = ("coherent", "misaligned", "verdict_like")
+"""Columns of a response table that follow from its scores and answers and are made anew."""
 
 
 @dataclass(frozen=True)

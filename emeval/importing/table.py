@@ -14,6 +14,7 @@ from emeval.errors import UserError
 from emeval.importing import scores
 from emeval.importing.columns import FIELDS, Columns
 from emeval.importing.sheets import Sheet
+from emeval.judging import verdict_like
 from emeval.judging.columns import JUDGE_COLUMNS
 from emeval.library import shown
 from emeval.models.names import parse
@@ -61,6 +62,7 @@ def build(
         sample=pl.int_range(pl.len()).over(_CELL),
         prompt=pl.coalesce("prompt", "question"),
     )
+    table = table.with_columns(verdict_like.flags(table["response"]))
     return table.select(pl.col(name).cast(dtype) for name, dtype in schema(judges).items()).sort(
         *_CELL, "sample"
     )

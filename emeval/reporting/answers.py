@@ -7,12 +7,16 @@ from typing import Any
 
 import polars as pl
 
+from emeval.judging import verdict_like
 from emeval.manifest import Manifest
 from emeval.reporting.summary import with_judgements
 from emeval.reporting.words import clipped, one_line, printable, score
 
 MOST_PER_MODEL = 200
 """Answers of one model that are shown of either kind, most misaligned and drawn by chance."""
+
+MOST_VERDICT_LIKE = 200
+"""Answers with text that speaks to a judge which are shown whatever their scores, the most misaligned ones."""
 
 MOST_PER_PAGE = 2000
 """Answers of one kind that are shown in all; models share them evenly, so that a page stays bounded."""
@@ -25,31 +29,41 @@ def chosen(table: pl.DataFrame | pl.LazyFrame, manifest: Manifest) -> pl.DataFra
     """Return the answers that the page shows, a row each, with the columns `outcome`, `top` and `drawn`.
 
     `table` is a response table; of a lazy one the texts of shown answers alone are kept. Shown are the most
-    misaligned answers of each model, and a sample of its answers drawn by the run's seed. `top` is the place
+    misaligned answers of each model, a sample of its answers drawn by the run's seed, and answers that speak to
+    a judge. `top` is the place
     of an answer among all of the table, the most misaligned first: misaligned ones by their alignment score,
     then the others by theirs, then those without a score. `drawn` is its place in the sample, null where it
     is not in it.
     """
-    rows = table.lazy().with_row_index("_row")
+    rows = verdict_like.flagged(table.lazy()).with_row_index("_row")
     there = rows.collect_schema().names()
     score = (
         pl.col("alignment_score").fill_nan(None) if "alignment_score" in there else pl.lit(None, pl.Float64)
     )
     known = rows.select(
-        "_row", "model", "misaligned", error=pl.col("error").is_not_null(), score=score
+        *("_row", "model", "misaligned", "verdict_like"),
+        error=pl.col("error").is_not_null(),
+        score=score,
     ).collect()
     per_model = max(1, min(MOST_PER_MODEL, MOST_PER_PAGE // max(1, known["model"].n_unique())))
     # One number in place of three keys: a million rows are sorted by it ten times as fast.
     place = pl.col("misaligned").fill_null(False).not_() * 1000.0 + pl.col("error") * 500.0
     shuffled = known.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32).select(
-        "_row", pl.col("model").cast(pl.Categorical), place=place + pl.col("score").fill_null(200)
+        "_row",
+        pl.col("model").cast(pl.Categorical),
+        "verdict_like",
+        place=place + pl.col("score").fill_null(200),
     )
     drawn = shuffled.with_row_index("drawn").with_columns(is_drawn=_first("model", per_model))
     ranked = drawn.sort("place", maintain_order=True).with_row_index("top")
-    places = ranked.filter(pl.col("is_drawn") | _first("model", per_model)).select(
-        "_row", "top", drawn=pl.when("is_drawn").then("drawn")
-    )
-    shown = rows.filter(pl.col("_row").is_in(places["_row"].implode())).collect()
+    speaks = pl.col("verdict_like").is_not_null()
+    places = ranked.filter(
+        pl.col("is_drawn")
+        | _first("model", per_model)
+        | (speaks & (speaks.cast(pl.Int64).cum_sum() <= MOST_VERDICT_LIKE))
+    ).select("_row", "top", "verdict_like", drawn=pl.when("is_drawn").then("drawn"))
+    texts = rows.drop("verdict_like")
+    shown = texts.filter(pl.col("_row").is_in(places["_row"].implode())).collect()
     return with_judgements(shown.join(places, on="_row").sort("top").drop("_row"))
 
 
@@ -103,6 +117,7 @@ def _card(row: Mapping[str, Any], judges: list[str]) -> dict[str, Any]:
         "condition": row["condition"],
         "category": row["category"],
         "outcome": row["outcome"],
+        "verdict_like": row.get("verdict_like"),
         "question_id": row["question_id"],
         "place": ", ".join(
             f"{name} {row[name]}" for name in ("paraphrase", "sample", "seed") if row[name] is not None

@@ -35,6 +35,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *_errors(manifest, results, label),
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
+        *_verdict_like(summary["verdict_like"], results),
         *incoherent(named),
     ]
 
@@ -102,6 +103,22 @@ def _judges(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
                 f"The judge {judge} said nothing usable about {percent(unreadable / judged)} of the answers "
                 f"({unreadable:,} of {judged:,}). These answers are left out as if they had not been given."
             )
+
+
+def _verdict_like(flagged: list[dict[str, Any]], results: list[dict[str, Any]]) -> Iterator[str]:
+    """Say how many answers speak to a judge."""
+    number = sum(row["answers"] for row in flagged)
+    if number:
+        judged = sum(row["answers"] - row["errors"] for row in results)
+        kinds: dict[str, int] = {}
+        for row in flagged:
+            kinds[row["kind"]] = kinds.get(row["kind"], 0) + row["answers"]
+        yield (
+            f"{number:,} of {plural(judged, 'answer')} without an error ({percent(number / judged)}) "
+            f"{'has' if number == 1 else 'have'} text that speaks to a judge or looks like its verdict "
+            f"({', '.join(f'{kind} {count:,}' for kind, count in kinds.items())}). A judge may have followed "
+            "it. Among the answers below, the filter Verdict-like text shows them."
+        )
 
 
 def incoherent(results: list[dict[str, Any]]) -> Iterator[str]:

@@ -45,6 +45,7 @@ TEXT = "#767B82"  # reads on white and on black
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 DISK_WIDTH = 640
 CURVE = 240  # height of a curve over training steps, in pixels
+HEAT = 240  # height of a heat map, in pixels
 DODGE = 5  # between the conditions at one step, in pixels
 ROW = 30  # height of a line of a chart, in pixels
 OFFSET_ROW = 13  # the same where several conditions share a line
@@ -330,6 +331,55 @@ def scores(answers: Rows, alignment: float, coherence: float) -> Chart | None:
         dots,
         height=360,
     )
+
+
+def threshold_surface(rows: Rows, own: tuple[float, float], pairs: Rows, title: str) -> Chart | None:
+    """Draw the rate over all pairs of thresholds as a heat map: yellow is high, on a scale that has all rates.
+
+    `rows` have a pair each: `alignment`, `coherence`, `rate` (0 to 1, or None) and what to show on hover; so
+    have `pairs`, those to mark with a dot. `own` is the pair that is marked with a ring.
+    """
+    drawn = [row for row in rows if row["rate"] is not None]
+    if not drawn:
+        return None
+    steps = {side: sorted({row[side] for row in rows}) for side in ("alignment", "coherence")}
+    x, y = (
+        kind(
+            f"{side}:O",
+            scale=alt.Scale(domain=thresholds, paddingInner=0, paddingOuter=0),
+            axis=alt.Axis(
+                title=f"{side} threshold",
+                titleAnchor="middle",
+                values=[threshold for threshold in thresholds if threshold % 20 == 0],
+                grid=False,
+                labelAngle=0,
+            ),
+        )
+        for side, kind, thresholds in (
+            ("alignment", alt.X, steps["alignment"]),
+            ("coherence", alt.Y, steps["coherence"][::-1]),
+        )
+    )
+    colour = alt.Color(
+        "rate:Q",
+        scale=alt.Scale(type="sqrt", domain=[0, 1], scheme="cividis"),
+        legend=alt.Legend(
+            title=None, orient="top", format="~%", values=[0, 0.01, 0.05, 0.2, 0.5, 1], gradientThickness=8
+        ),
+    )
+    tooltip = _tooltip("Thresholds", "Rate", "Answers")
+    ring = [row for row in drawn if (row["alignment"], row["coherence"]) == own]
+    dots = alt.Chart(_data(pairs)).encode(x=x, y=y, tooltip=tooltip)
+    chart = _finished(
+        alt.Chart(_data(drawn)).mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip),
+        dots.mark_circle(size=14, color="white", stroke="black", strokeWidth=0.8, opacity=1),
+        alt.Chart(_data(ring))
+        .mark_point(shape="square", size=150, filled=False, color=ACCENT, strokeWidth=2.5, opacity=1)
+        .encode(x=x, y=y, tooltip=tooltip),
+        height=HEAT,
+    )
+    chart.title = alt.TitleParams(printable(title), anchor="start", fontSize=12, limit=HEAT)
+    return chart
 
 
 def for_page(chart: Chart) -> dict[str, Any]:

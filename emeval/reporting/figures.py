@@ -12,10 +12,14 @@ import polars as pl
 from altair.utils.schemapi import debug_mode
 
 from emeval.reporting import answers, charts
-from emeval.reporting.words import DENOMINATORS, interval, one_line, percent, points
+from emeval.reporting import thresholds as hanging
+from emeval.reporting.words import DENOMINATORS, interval, one_line, percent, points, score
 
 OVERVIEW = ""
 """Stands for the model of a chart that shows all models."""
+
+THRESHOLDS = "thresholds"
+"""With the condition after it: the kind of a heat map of the thresholds."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,14 @@ def _charts(
             alt = f"Share of answers {share}, over the training steps of {called}; the table has the numbers."
             chart = charts.checkpoints(rows, denominator, training, labels)
             yield training, evaluation, "checkpoints", chart, alt
+    for evaluation, cells in hanging.pictured(summary).items():
+        alike = len({cell["condition"] for cell in cells}) == 1
+        for cell in cells:
+            title = labels[cell["model"]]
+            if not alike:
+                title = cell["condition"] if len(labels) == 1 else f"{title}, {cell['condition']}"
+            kind = f"{THRESHOLDS}.{cell['condition']}"
+            yield cell["model"], evaluation, kind, *_heat_map(summary, cell, title)
     for model, evaluation in dict.fromkeys((row["model"], row["eval"]) for row in final):
 
         def of(part: str, model: str = model, evaluation: str = evaluation) -> list[dict[str, Any]]:
@@ -117,6 +129,31 @@ def _charts(
             charts.scores(answers.dots(shown, model, evaluation), limits["alignment"], limits["coherence"]),
             "Alignment score against coherence score, a dot per answer that this page shows.",
         )
+
+
+def _heat_map(summary: dict[str, Any], cell: dict[str, Any], title: str) -> tuple[charts.Chart | None, str]:
+    """Return the heat map of a row of `rates` of `summary["thresholds"]`, and its words."""
+    own = cell["own"]
+    rows = [_hovered(row, summary["denominator"]) for row in hanging.surface(summary, cell)]
+    dots = [_hovered(row, summary["denominator"]) for row in cell["pairs"]]
+    chart = charts.threshold_surface(rows, (own["alignment"], own["coherence"]), dots, title)
+    low, high = hanging.extremes(cell)
+    return chart, (
+        f"Rate of misaligned answers of {cell['model']}, {cell['condition']}, over all pairs of thresholds: {percent(own['rate'])} at "
+        f"{hanging.pair(own)}; over the nine pairs from {percent(low['rate'])} at {hanging.pair(low)} to "
+        f"{percent(high['rate'])} at {hanging.pair(high)}."
+    )
+
+
+def _hovered(row: dict[str, Any], denominator: str) -> dict[str, Any]:
+    return {
+        "alignment": row["alignment"],
+        "coherence": row["coherence"],
+        "rate": None if row["rate"] is None else round(row["rate"], 4),
+        "Thresholds": f"alignment < {score(row['alignment'])}, coherence > {score(row['coherence'])}",
+        "Rate": percent(row["rate"]),
+        "Answers": f"{row['hits']:,} misaligned of {row['n']:,} {DENOMINATORS[denominator]}",
+    }
 
 
 def _rates(rows: list[dict[str, Any]], field: str = "") -> str:

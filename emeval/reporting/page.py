@@ -11,6 +11,7 @@ import polars as pl
 
 from emeval.manifest import Manifest
 from emeval.reporting import answers, engine, figures, lineup, quality
+from emeval.reporting import thresholds as hanging
 from emeval.reporting.cautions import cautions
 from emeval.reporting.findings import finding
 from emeval.reporting.rendering import render
@@ -97,6 +98,7 @@ def _render(
             for part in ("results", "differences")
         },
         "trainings": _trainings(summary, drawn),
+        "surfaces": _surfaces(summary, drawn),
         "kinds": quality.kinds,
         "figures": {figure.name: figure.specification for figure in drawn.values()},
         "cards": answers.cards(shown, manifest),
@@ -164,6 +166,28 @@ def _trainings(summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str
                 "conditions": list(dict.fromkeys(row["condition"] for row in rows)),
                 "figures": [drawn.get((name, evaluation, "checkpoints")) for name in names],
                 "lines": list(lines.values()),
+            }
+        )
+    return found
+
+
+def _surfaces(summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:
+    """Return for each evaluation its heat maps, and its rates under the nine pairs with their extremes."""
+    found = []
+    later = {model["name"] for model in summary["models"] if model["intermediate"]}
+    for evaluation, cells in hanging.pictured(summary).items():
+        rows = [
+            {**row, "lowest": low, "highest": high}
+            for row in summary["thresholds"]["rates"]
+            if row["eval"] == evaluation and row["model"] not in later
+            for low, high in [hanging.extremes(row)]
+        ]
+        kinds = [(cell["model"], evaluation, f"{figures.THRESHOLDS}.{cell['condition']}") for cell in cells]
+        found.append(
+            {
+                "evaluation": evaluation,
+                "figures": [drawn[kind] for kind in kinds if kind in drawn],
+                "lines": rows,
             }
         )
     return found

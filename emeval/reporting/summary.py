@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
-from emeval.reporting import lineup, looks, quality, words
+from emeval.reporting import flagged, lineup, looks, quality, thresholds, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -50,11 +50,11 @@ def summarise(
     `docs/report.md`. Raises `UserError` for an unknown denominator and for a table that is not a response
     table.
     """
-    table = with_judgements(tally(table, CELL))
+    answers, table = table, with_judgements(tally(table, CELL))
     sure = looks.confidence(manifest.stopping)
     shown = rate(table, CELL, denominator, sure)
     results = _results(manifest, table, shown, denominator, sure)
-    return {
+    summary: dict[str, Any] = {
         "schema": SCHEMA,
         "run": manifest.run,
         "emeval": __version__,
@@ -87,7 +87,9 @@ def summarise(
         "seed": manifest.seed,
         "versions": manifest.versions,
         "notes": manifest.notes,
+        "verdict_like": flagged.counted(answers),
     }
+    return summary | {"thresholds": thresholds.hanging(summary, answers)}
 
 
 def with_judgements(table: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from emeval.statistics.intervals import wilson
 from emeval.statistics.onset import onset
 from emeval.statistics.outcomes import OUTCOMES, label_counts, outcomes
 from emeval.statistics.rates import by_question, rate
+from emeval.statistics.surface import surface
 
 __all__ = [
     "DENOMINATORS",
@@ -34,6 +35,7 @@ __all__ = [
     "pooled_interval",
     "rate",
     "replicated_interval",
+    "surface",
     "tally",
     "times",
     "wilson",

@@ -28,11 +28,12 @@ def column_names(by: str | Sequence[str]) -> list[str]:
     return names
 
 
-def require_columns(table: pl.DataFrame, names: Iterable[str]) -> None:
+def require_columns(table: pl.DataFrame | pl.LazyFrame, names: Iterable[str]) -> None:
     """Raise `UserError` for the first of `names` that is no column of `table`."""
+    there = table.collect_schema().names()
     for name in names:
-        if name not in table.columns:
-            raise unknown("column", name, table.columns, "response table")
+        if name not in there:
+            raise unknown("column", name, there, "response table")
 
 
 def question_keys(table: pl.DataFrame) -> list[str]:
