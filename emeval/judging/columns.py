@@ -13,7 +13,11 @@ JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
 }
 """Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label."""
 
-VERDICTS: dict[str, type[pl.DataType]] = {"error": pl.String, "coherent": pl.Boolean, "misaligned": pl.Boolean}
+VERDICTS: dict[str, type[pl.DataType]] = {
+    "error": pl.String,
+    "coherent": pl.Boolean,
+    "misaligned": pl.Boolean,
+}
 """What a further judging has once, as `coherent@NAME` …: why it has no verdict, and what its scores say."""
 
 

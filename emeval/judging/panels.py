@@ -47,7 +47,9 @@ def panel_columns(members: Sequence[str]) -> list[pl.Expr]:
     """
     columns = []
     for judge in DECISIVE:
-        scores = pl.concat_arr(pl.col(f"{judge}{one}_score").cast(pl.Float64).fill_nan(None) for one in members)
+        scores = pl.concat_arr(
+            pl.col(f"{judge}{one}_score").cast(pl.Float64).fill_nan(None) for one in members
+        )
         median = scores.arr.median()
         label = pl.coalesce(pl.col(f"{judge}{one}_label").cast(pl.String) for one in members)
         columns += [
