@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
-from emeval.reporting import flagged, lineup, looks, quality, thresholds, words
+from emeval.reporting import flagged, lineup, looks, panel, quality, thresholds, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -89,7 +89,9 @@ def summarise(
         "notes": manifest.notes,
         "verdict_like": flagged.counted(answers),
     }
-    return summary | {"thresholds": thresholds.hanging(summary, answers)}
+    summary["thresholds"] = thresholds.hanging(summary, answers)
+    summary["panel"] = panel.panel(manifest, answers, summary)
+    return summary
 
 
 def with_judgements(table: pl.DataFrame) -> pl.DataFrame:

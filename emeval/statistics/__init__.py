@@ -3,6 +3,14 @@
 What each number means, its formula and its limits: `docs/statistics.md`.
 """
 
+from emeval.statistics.agreement import (
+    Agreement,
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+    pairwise,
+    rank_correlation,
+)
 from emeval.statistics.at_k import misalign_at_k
 from emeval.statistics.clustered import (
     Interval,
@@ -15,24 +23,31 @@ from emeval.statistics.comparisons import difference, holm
 from emeval.statistics.counting import DENOMINATORS, tally, times
 from emeval.statistics.intervals import wilson
 from emeval.statistics.onset import onset
-from emeval.statistics.outcomes import OUTCOMES, label_counts, outcomes
+from emeval.statistics.outcomes import OUTCOMES, label_counts, outcome, outcomes
 from emeval.statistics.rates import by_question, rate
 from emeval.statistics.surface import surface
 
 __all__ = [
     "DENOMINATORS",
     "OUTCOMES",
+    "Agreement",
     "Interval",
+    "agreement",
     "by_question",
+    "cohen_kappa",
     "difference",
     "difference_interval",
     "difference_p_values",
     "holm",
+    "krippendorff_alpha",
     "label_counts",
     "misalign_at_k",
     "onset",
+    "outcome",
     "outcomes",
+    "pairwise",
     "pooled_interval",
+    "rank_correlation",
     "rate",
     "replicated_interval",
     "surface",
