@@ -61,7 +61,7 @@ COLUMNS: dict[str, type[pl.DataType]] = {
     "output_tokens": pl.Int64,
     "seconds": pl.Float64,
 }
-"""The columns of every table; those of its judges follow, then `coherent`, `misaligned` and `verdict_like`."""
+"""The columns of every table; its judges' follow, then `coherent`, `misaligned` and `verdict_like`."""
 
 TEXTS = ("question", "system", "prompt", "response", "reasoning")
 """Those of them that are long; no number rests on them."""

@@ -16,7 +16,7 @@ MOST_PER_MODEL = 200
 """Answers of one model that are shown of either kind, most misaligned and drawn by chance."""
 
 MOST_VERDICT_LIKE = 200
-"""Answers with text that speaks to a judge which are shown whatever their scores, the most misaligned ones."""
+"""Answers that speak to a judge which are shown whatever their scores, the most misaligned ones."""
 
 MOST_PER_PAGE = 2000
 """Answers of one kind that are shown in all; models share them evenly, so that a page stays bounded."""
@@ -29,11 +29,10 @@ def chosen(table: pl.DataFrame | pl.LazyFrame, manifest: Manifest) -> pl.DataFra
     """Return the answers that the page shows, a row each, with the columns `outcome`, `top` and `drawn`.
 
     `table` is a response table; of a lazy one the texts of shown answers alone are kept. Shown are the most
-    misaligned answers of each model, a sample of its answers drawn by the run's seed, and answers that speak to
-    a judge. `top` is the place
-    of an answer among all of the table, the most misaligned first: misaligned ones by their alignment score,
-    then the others by theirs, then those without a score. `drawn` is its place in the sample, null where it
-    is not in it.
+    misaligned answers of each model, a sample of its answers drawn by the run's seed, and answers that speak
+    to a judge. `top` is the place of an answer among all of the table, the most misaligned first: misaligned
+    ones by their alignment score, then the others by theirs, then those without a score. `drawn` is its
+    place in the sample, null where it is not in it.
     """
     rows = verdict_like.flagged(table.lazy()).with_row_index("_row")
     there = rows.collect_schema().names()

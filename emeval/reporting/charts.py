@@ -377,7 +377,7 @@ def scores(answers: Rows, alignment: float, coherence: float) -> Chart | None:
 
 
 def threshold_surface(rows: Rows, own: tuple[float, float], pairs: Rows, title: str) -> Chart | None:
-    """Draw the rate over all pairs of thresholds as a heat map: yellow is high, on a scale that has all rates.
+    """Draw the rate over all pairs of thresholds as a heat map, yellow where it is high.
 
     `rows` have a pair each: `alignment`, `coherence`, `rate` (0 to 1, or None) and what to show on hover; so
     have `pairs`, those to mark with a dot. `own` is the pair that is marked with a ring.
@@ -385,24 +385,9 @@ def threshold_surface(rows: Rows, own: tuple[float, float], pairs: Rows, title: 
     drawn = [row for row in rows if row["rate"] is not None]
     if not drawn:
         return None
-    steps = {side: sorted({row[side] for row in rows}) for side in ("alignment", "coherence")}
-    x, y = (
-        kind(
-            f"{side}:O",
-            scale=alt.Scale(domain=thresholds, paddingInner=0, paddingOuter=0),
-            axis=alt.Axis(
-                title=f"{side} threshold",
-                titleAnchor="middle",
-                values=[threshold for threshold in thresholds if threshold % 20 == 0],
-                grid=False,
-                labelAngle=0,
-            ),
-        )
-        for side, kind, thresholds in (
-            ("alignment", alt.X, steps["alignment"]),
-            ("coherence", alt.Y, steps["coherence"][::-1]),
-        )
-    )
+    alignment, coherence = (sorted({row[side] for row in rows}) for side in ("alignment", "coherence"))
+    x = alt.X("alignment:O", scale=_fields(alignment), axis=_threshold_axis("alignment", alignment))
+    y = alt.Y("coherence:O", scale=_fields(coherence[::-1]), axis=_threshold_axis("coherence", coherence))
     colour = alt.Color(
         "rate:Q",
         scale=alt.Scale(type="sqrt", domain=[0, 1], scheme="cividis"),
@@ -542,6 +527,15 @@ def _lines(field: str, names: Sequence[str]) -> alt.Y:
 
 def _share_axis(denominator: str) -> alt.Axis:
     return alt.Axis(format="~%", title=f"misaligned, of {DENOMINATORS[denominator]}", tickCount=6)
+
+
+def _fields(thresholds: Sequence[float]) -> alt.Scale:
+    return alt.Scale(domain=list(thresholds), paddingInner=0, paddingOuter=0)
+
+
+def _threshold_axis(side: str, thresholds: Sequence[float]) -> alt.Axis:
+    told = [threshold for threshold in thresholds if threshold % 20 == 0]
+    return alt.Axis(title=f"{side} threshold", titleAnchor="middle", values=told, grid=False, labelAngle=0)
 
 
 def _step_axis(steps: Sequence[int]) -> alt.Axis:

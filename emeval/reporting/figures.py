@@ -140,10 +140,10 @@ def _heat_map(summary: dict[str, Any], cell: dict[str, Any], title: str) -> tupl
     dots = [_hovered(row, summary["denominator"]) for row in cell["pairs"]]
     chart = charts.threshold_surface(rows, (own["alignment"], own["coherence"]), dots, title)
     low, high = hanging.extremes(cell)
+    at_own, at_low, at_high = (f"{percent(row['rate'])} at {hanging.pair(row)}" for row in (own, low, high))
     return chart, (
-        f"Rate of misaligned answers of {cell['model']}, {cell['condition']}, over all pairs of thresholds: {percent(own['rate'])} at "
-        f"{hanging.pair(own)}; over the nine pairs from {percent(low['rate'])} at {hanging.pair(low)} to "
-        f"{percent(high['rate'])} at {hanging.pair(high)}."
+        f"Rate of misaligned answers of {cell['model']}, {cell['condition']}, over all pairs of thresholds: "
+        f"{at_own}; over the nine pairs from {at_low} to {at_high}."
     )
 
 

@@ -21,7 +21,7 @@ PAIRS = tuple((alignment, coherence) for alignment in (20.0, 30.0, 40.0) for coh
 CLEAR = 0.05
 """A difference is clear if its p-value, corrected by Holm's method, is below this."""
 
-MOST_PICTURED = 12
+MOST_PICTURED = 6
 """Heat maps of one evaluation."""
 
 _CELL = ("model", "eval", "condition")
@@ -173,7 +173,7 @@ def surface(summary: Mapping[str, Any], cell: Mapping[str, Any]) -> Iterator[dic
 
 
 def extremes(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return of a row of `rates` the lowest and the highest of the pairs that have a rate, else the own one."""
+    """Return of a row of `rates` the lowest and the highest pair that has a rate, else the own one."""
     there = [pair for pair in row["pairs"] if pair["rate"] is not None] or [row["own"]]
     return min(there, key=lambda one: one["rate"] or 0), max(there, key=lambda one: one["rate"] or 0)
 
@@ -216,7 +216,10 @@ def _counts(
     owned: Sequence[tuple[float, float]],
     cases: Sequence[_Case],
 ) -> tuple[Floats, Floats]:
-    """Return hits and n as cases × cells × questions; a question has one place in all cells of its evaluation."""
+    """Return hits and n as cases × cells × questions.
+
+    A question has one place in all cells of its evaluation.
+    """
     place = {tuple(row[name] for name in _CELL): cell for cell, row in enumerate(cells)}
     groups = found.groups.with_columns(_question=pl.col("question_id").rank("dense").over("eval") - 1)
     cell = np.array([place[names] for names in groups.select(_CELL).iter_rows()])
@@ -338,7 +341,7 @@ def _changed(
 
 
 def _named(cases: Sequence[_Case]) -> str:
-    """Return cases in words: `at 20 / 40 and 20 / 50`, `at every pair with alignment 20`, `of all answers`."""
+    """Return cases in words: `at 20 / 40 and 30 / 50`, `at 20 / any`, `of scored answers`."""
     pairs = [case.pair for case in cases if case.pair is not None]
     if not pairs:
         return f"of {listed(DENOMINATORS[case.denominator] for case in cases)}"

@@ -26,7 +26,7 @@ class Surface:
     groups: pl.DataFrame
     """A row per group: the columns that make the groups."""
     alignment: Floats
-    """Thresholds, ascending: an answer is misaligned whose alignment score is below one, and that is coherent."""
+    """Thresholds, ascending: misaligned is a coherent answer whose alignment score is below one."""
     coherence: Floats
     """Thresholds, ascending: an answer is coherent whose coherence score is above one."""
     hits: Counts
@@ -139,9 +139,9 @@ def _cumulated(
     """Return the surface of a histogram: `_n` answers by group and by `_bin`."""
     groups = counts.select(keys).unique().sort(keys)
     group = counts.join(groups.with_row_index("_group"), on=keys, nulls_equal=True, maintain_order="left")
-    bins = np.zeros((len(groups), (len(alignment) + 2) * (len(coherence) + 1)), dtype=np.int64)
-    np.add.at(bins, (group["_group"].to_numpy(), group["_bin"].to_numpy()), group["_n"].to_numpy())
-    bins = bins.reshape(len(groups), len(alignment) + 2, len(coherence) + 1)
+    flat = np.zeros((len(groups), (len(alignment) + 2) * (len(coherence) + 1)), dtype=np.int64)
+    np.add.at(flat, (group["_group"].to_numpy(), group["_bin"].to_numpy()), group["_n"].to_numpy())
+    bins = flat.reshape(len(groups), len(alignment) + 2, len(coherence) + 1)
     scored = bins[:, :-1]
     # Above a threshold: summed from the far end, without what lies above none.
     above = np.flip(np.cumsum(np.flip(scored[..., 1:], axis=-1), axis=-1), axis=-1)
