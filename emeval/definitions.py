@@ -299,7 +299,7 @@ class Judge(Definition):
 
     description: Text
     model: Text = "openai/gpt-4o"
-    readout: Literal["auto", "logprobs", "digits", "sample"] = "auto"
+    readout: Literal["auto", "logprobs", "digits", "enumerate", "sample", "json"] = "auto"
     labels: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]*$")], Text] = {}
     """What the judge may say instead of a number, and when."""
     min_weight: float = Field(0.25, gt=0, le=1)

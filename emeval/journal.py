@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -25,6 +25,7 @@ from emeval.models.names import full_name
 
 FILE = "journal.sqlite"
 Role = Literal["model", "judge"]
+Generate = Callable[[Model, list[ChatMessage], GenerateConfig], Awaitable[ModelOutput]]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS requests (
@@ -70,12 +71,21 @@ class Journal:
         self._db.close()
 
     async def ask(
-        self, role: Role, model: Model, messages: list[ChatMessage], config: GenerateConfig, tag: str = ""
+        self,
+        role: Role,
+        model: Model,
+        messages: list[ChatMessage],
+        config: GenerateConfig,
+        tag: str = "",
+        generate: Generate | None = None,
     ) -> ModelOutput:
         """Return the model's output for the request, from the journal if it was asked before.
 
         Requests are equal if role, model, messages, generation settings and `tag` are. Two equal requests
         at the same time are sent once. A failed one raises `RequestError`, and is not kept.
+
+        `generate` asks in another way than once; its output stands for the number of requests that its
+        metadata have under `requests`, and `tag` has to tell what was asked.
         """
         name = full_name(model)
         key = _key(role, name, messages, config, tag)
@@ -84,7 +94,7 @@ class Journal:
                 kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
                 if kept:
                     return ModelOutput.model_validate_json(kept[0])
-                output = await _generated(model, messages, config)
+                output = await (generate or generated)(model, messages, config)
                 self._keep(key, role, name, output)
                 return output
             finally:
@@ -101,7 +111,8 @@ class Journal:
     def totals(self) -> list[tuple[Role, str, int, int, int]]:
         """Return (role, model, requests, input tokens, output tokens) for all that was asked."""
         return self._db.execute(
-            "SELECT role, model, count(*), sum(input_tokens), sum(output_tokens) FROM requests "
+            "SELECT role, model, sum(coalesce(output ->> '$.metadata.requests', 1)), "
+            "sum(input_tokens), sum(output_tokens) FROM requests "
             "GROUP BY role, model ORDER BY role DESC, model"
         ).fetchall()
 
@@ -134,7 +145,8 @@ class RequestError(RuntimeError):
     """A request that failed for good; the message is one line."""
 
 
-async def _generated(model: Model, messages: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+async def generated(model: Model, messages: list[ChatMessage], config: GenerateConfig) -> ModelOutput:
+    """Ask the model once. Raises `RequestError`."""
     try:
         output = await model.generate(messages, config=config)
     except Exception as error:

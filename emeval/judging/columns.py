@@ -10,8 +10,10 @@ JUDGE_COLUMNS: dict[str, type[pl.DataType]] = {
     "weight": pl.Float64,
     "model": pl.String,
     "fingerprint": pl.String,
+    "reason": pl.String,
 }
-"""Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label."""
+"""Per judge, as `NAME_score` …: the score from 0 to 100 (null where it gave none), or the label. The reason
+is the judge's own where the readout asks for one; of an `UNREADABLE` reply, why it is."""
 
 VERDICTS: dict[str, type[pl.DataType]] = {
     "error": pl.String,

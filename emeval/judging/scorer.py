@@ -11,7 +11,6 @@ import anyio
 from inspect_ai.model import Model, get_model, model_roles
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
 from inspect_ai.solver import TaskState
-from inspect_ai.util import collect
 
 from emeval import journal
 from emeval.definitions import Judge, Thresholds
@@ -48,6 +47,8 @@ class Instrument:
             "model": full_name(self.model),
             "settings": settings,
         }
+        if request := self.readout.request(self.judge):
+            parts["request"] = request
         adapter = getattr(self.model.api, "adapter_sha256", None)  # the embedded model's: ours to know
         if adapter:
             parts["adapter"] = adapter
@@ -56,10 +57,7 @@ class Instrument:
     async def reading(self, question: str, answer: str) -> Reading:
         """Ask the judge about one answer."""
         prompt = judge_prompt(self.judge, self.readout.scale, question, answer)
-        messages = self.readout.messages(prompt, self.model)
-        keeper = journal.active()
-        configs = self.readout.configs(self.judge, self.model)
-        outputs = await collect(*(keeper.ask("judge", self.model, messages, config) for config in configs))
+        outputs = await self.readout.ask(journal.active(), self.judge, self.model, prompt)
         return self.readout.read(self.judge, outputs)
 
 

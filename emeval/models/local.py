@@ -7,10 +7,12 @@ continuously, and holds the base and every adapter at once: each request names t
 from __future__ import annotations
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelCall, ModelOutput, modelapi
 from inspect_ai.tool import ToolChoice, ToolInfo
@@ -18,7 +20,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 from emeval.errors import UserError, reason, unknown
 from emeval.models import adapters, weights
 from emeval.models.adapters import Adapter
-from emeval.models.turns import turns
+from emeval.models.turns import slots, turns
 
 if TYPE_CHECKING:
     import xllamacpp
@@ -93,6 +95,17 @@ def server() -> Served:
     return Served(started, {path: number for number, path in enumerate(files)})
 
 
+class Slotted(Protocol):
+    """A model of which many replies to one prompt are asked for, with the prompt read once."""
+
+    def own_slot(self) -> AbstractAsyncContextManager[int]:
+        """Hold a slot of the server and the adapter's turn; return the slot's number.
+
+        Requests that name it (`id_slot`) may go on from the prompt that the one before left there
+        (`cache_prompt`), all but the first: before that, another adapter may have read it.
+        """
+
+
 @modelapi(name="local")
 def local() -> type[ModelAPI]:
     """Inspect's model provider `local`."""
@@ -146,6 +159,12 @@ def local() -> type[ModelAPI]:
             """Ask when it is this adapter's turn."""
             async with turns().turn(str(self._lora)):
                 return await super().generate(input, tools, tool_choice, config)
+
+        @asynccontextmanager
+        async def own_slot(self) -> AsyncIterator[int]:
+            """See `Slotted`."""
+            async with turns().turn(str(self._lora)), slots(SLOTS).one() as slot:
+                yield slot
 
         def max_connections(self) -> int:
             """More than the server has slots, so that one that falls free is taken at once."""

@@ -58,6 +58,24 @@ class Turns:
             entry[1].set()
 
 
+class Slots:
+    """Who has which slot of a server to itself."""
+
+    def __init__(self, number: int) -> None:
+        self._free = list(range(number))
+        self._some = anyio.Semaphore(number)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[int]:
+        """Wait until a slot is free, and hold it inside the block."""
+        async with self._some:
+            slot = self._free.pop()
+            try:
+                yield slot
+            finally:
+                self._free.append(slot)
+
+
 _TURNS: RunVar[Turns] = RunVar("turns")
 
 
@@ -68,3 +86,15 @@ def turns() -> Turns:
     except LookupError:
         _TURNS.set(Turns())
         return _TURNS.get()
+
+
+_SLOTS: RunVar[Slots] = RunVar("slots")
+
+
+def slots(number: int) -> Slots:
+    """Return the slots of the running event loop."""
+    try:
+        return _SLOTS.get()
+    except LookupError:
+        _SLOTS.set(Slots(number))
+        return _SLOTS.get()

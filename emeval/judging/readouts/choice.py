@@ -1,0 +1,124 @@
+"""Which readout a judge model gets: the one that its judge names, or what a probe finds that it can do."""
+
+from __future__ import annotations
+
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageUser,
+    ContentReasoning,
+    GenerateConfig,
+    Model,
+    ModelOutput,
+)
+
+from emeval.definitions import UNREADABLE, Judge
+from emeval.errors import UserError, reason
+from emeval.journal import Journal
+from emeval.judging.readouts import enumeration
+from emeval.judging.readouts.readout import Readout, one_token, provider
+
+_ASKED = "Reply with the number 87 and nothing else."
+PROBE = GenerateConfig(max_tokens=16)
+"""Settings of a probe: few tokens, but no fewer than OpenAI's newer models take."""
+
+_NAMED = "fixed by the judge, not by a probe"
+
+
+async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
+    """Return the readout that the judge names or, for `auto`, the one that the judge model can do.
+
+    The model is probed once: if it reasons before it answers the readout is `json`; with log-probabilities it
+    is `logprobs` if its tokenizer has whole numbers as tokens and `digits` if it splits them; otherwise it is
+    `sample`. `json` takes another probe, of whether the server holds replies to a schema. Raises `UserError`
+    for `enumerate` on a server that cannot tell how likely a reply is.
+    """
+    if judge.readout == "enumerate":
+        return await _enumerate(judge, model, journal)
+    if judge.readout == "json":
+        return await _json(judge, model, journal, _NAMED)
+    if judge.readout != "auto":
+        return Readout(judge.readout, _NAMED)
+    messages: list[ChatMessage] = [ChatMessageUser(content=_ASKED)]
+    asked = one_token(max_tokens=16)
+    refused = None
+    try:
+        output = await journal.ask("judge", model, messages, asked, "probe")
+    except Exception:
+        # The log-probabilities may be refused, or the model be broken, or the fault have passed: asked
+        # without them, and with them once more, it is told apart.
+        output = await journal.ask("judge", model, messages, PROBE, "probe")
+        if not reasons(output):
+            try:
+                output = await journal.ask("judge", model, messages, asked, "probe")
+            except Exception as error:
+                refused = reason(error, 120)
+    if reasons(output):
+        return await _json(judge, model, journal, "the model reasons before it answers")
+    if refused:
+        return Readout("sample", f"asked for log-probabilities, the server said: {refused}")
+    return _by_tokens(output)
+
+
+def reasons(output: ModelOutput) -> bool:
+    """Whether a model thought before it answered: it says so, or the few tokens of a probe held no word."""
+    if output.usage and output.usage.reasoning_tokens:
+        return True
+    if not output.choices:
+        return False
+    choice, content = output.choices[0], output.choices[0].message.content
+    if not isinstance(content, str) and any(isinstance(part, ContentReasoning) for part in content):
+        return True
+    said = output.completion.strip()
+    return said.startswith("<think>") or (not said and choice.stop_reason == "max_tokens")
+
+
+async def _enumerate(judge: Judge, model: Model, journal: Journal) -> Readout:
+    """Ask for two replies as `enumerate` asks for a hundred, so that a server that cannot is known by now."""
+    if provider(model) not in enumeration.SETTINGS:
+        known = " and ".join(f"{name}/" for name in enumeration.SETTINGS)
+        raise UserError(
+            "the readout enumerate needs the probability of a given reply, which only models of "
+            f"{known} tell; name logprobs or sample in the judge's file, or leave auto"
+        )
+    readout = Readout("enumerate", _NAMED)
+    (config,) = readout.configs(judge, model)
+    await enumeration.ask(journal, model, [ChatMessageUser(content=_ASKED)], config, ["87", "9"])
+    return readout
+
+
+async def _json(judge: Judge, model: Model, journal: Journal, why: str) -> Readout:
+    """Ask for a JSON object with a schema; where that is refused or cannot be read, without."""
+    found = []
+    for schema in (True, False):
+        tried = Readout("json", "", schema)
+        (config,) = tried.configs(judge, model)
+        messages: list[ChatMessage] = [ChatMessageUser(content=_ASKED + tried.request(judge))]
+        try:
+            output = await journal.ask("judge", model, messages, config, "probe")
+        except Exception as error:
+            if not schema:
+                raise
+            found.append(f"asked for a JSON schema, the server said: {reason(error, 120)}")
+            continue
+        if tried.read(judge, [output]).label != UNREADABLE:
+            held = "its replies are held to a JSON schema" if schema else "asked without a JSON schema"
+            return Readout("json", "; ".join([why, *found, held]), schema)
+        found.append(f"a probe {'with' if schema else 'without'} a JSON schema could not be read")
+    return Readout("json", "; ".join([why, *found]))
+
+
+def _by_tokens(output: ModelOutput) -> Readout:
+    choice = output.choices[0] if output.choices else None
+    if not choice or not choice.logprobs or not choice.logprobs.content:
+        return Readout("sample", "the server gives no log-probabilities")
+    positions = choice.logprobs.content
+    if not any(position.top_logprobs for position in positions):
+        return Readout("sample", "the server gives the log-probabilities of the said token only")
+    tokens = {position.token.strip() for position in positions}
+    tokens |= {top.token.strip() for position in positions for top in position.top_logprobs or []}
+    numbers = {token for token in tokens if token.isascii() and token.isdigit()}
+    if any(len(token) > 1 for token in numbers):
+        return Readout("logprobs", "the tokenizer has whole numbers as tokens")
+    if numbers:
+        return Readout("digits", "the tokenizer splits numbers into digits")
+    return Readout("sample", "no number was among the likeliest tokens of the probe")
