@@ -485,7 +485,9 @@ def label(
     rater: Annotated[
         str | None, typer.Option(help="Who labels; a pseudonym will do.  [default: the page asks]")
     ] = None,
-    port: Annotated[int, typer.Option(help="The port on this machine; 0 is a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port on this machine; 0 is a free one.")
+    ] = 0,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the page's address and open nothing.")
     ] = False,

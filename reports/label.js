@@ -10,7 +10,7 @@ const KEYS = Object.fromEntries(buttons.map((button) => [button.getAttribute("ar
 
 let rater = sessionStorage.getItem("rater") || "";
 let labels = []; // what the rater said of each answer, null where nothing
-let seen = 0; // what the server has of the rater: it refuses a label from a page that does not know all
+let seen = 0; // how often the rater gave a label: one from a page that does not know of all is refused
 let index = -1; // of the answer that is shown; labels.length: the end
 let kept = ""; // the note as it was saved
 let busy = false;
@@ -217,13 +217,14 @@ document.addEventListener("keydown", (event) => {
     byId("answer").focus({ preventScroll: true });
     return;
   }
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key; // Caps Lock may be on
   const act = {
     ArrowLeft: () => go(index - 1),
     z: () => go(index - 1),
     ArrowRight: () => go(index + 1),
     n: () => note.focus(),
     "?": openGuide,
-  }[event.key] ?? (KEYS[event.key] && (() => give(KEYS[event.key])));
+  }[key] ?? (KEYS[key] && (() => give(KEYS[key])));
   if (!act || index < 0) return;
   event.preventDefault();
   act();

@@ -49,7 +49,10 @@ class Ask(_Request):
 
 
 class Give(Ask):
-    """A label. `seen` is what the page was told last: labels that it does not know of are never replaced."""
+    """A label. `seen` is how many lines the rater's file had when the page was last told.
+
+    A label that the page does not know of is so never replaced.
+    """
 
     label: GoldLabel
     note: Annotated[str, Field(max_length=LONGEST_NOTE)]
@@ -79,7 +82,7 @@ class Desk:
             known = _labels(file)
             said = (known.get(one.answer) for one in self.drawing.answers)
             labels = [label.label if label else None for label in said]
-            return {"rater": name, "labels": labels, "seen": file.size}
+            return {"rater": name, "labels": labels, "seen": len(file.lines())}
 
     def ask(self, asked: Ask) -> dict[str, Any]:
         """Return the text of an answer, and what the rater said of it before. Raises `Refused`."""
@@ -98,7 +101,7 @@ class Desk:
         with self.lock:
             one = self._answer(asked.index)
             file = self._file(asked.rater)
-            if file.size != asked.seen:
+            if len(file.lines()) != asked.seen:
                 raise Refused(
                     HTTPStatus.CONFLICT,
                     "Labels of this rater were made elsewhere meanwhile, in another tab perhaps. Reload this "
@@ -114,7 +117,7 @@ class Desk:
                     HTTPStatus.INTERNAL_SERVER_ERROR,
                     f"The disk said: {error.strerror}. Mend that, then press the key again.",
                 ) from None
-            return {"seen": file.size}
+            return {"seen": asked.seen + 1}
 
     def _file(self, rater: str) -> RaterFile:
         if self.rater and rater != self.rater:

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from emeval.errors import UserError, nearest
 from emeval.gold import COLUMNS, GOLD_LABELS, answer_id, guarded, unguarded
-from emeval.importing import sheets
 from emeval.labelling.store import Label, RaterFile, check_rater, raters
 from emeval.library import shown
 from emeval.runs import Run, now
@@ -64,6 +65,8 @@ def take_in(run: Run, file: Path, rater: str | None = None) -> dict[str, Any]:
     Raises `UserError` for a file without the columns, and for a label, a rater or a size that is none;
     nothing is taken in then.
     """
+    from emeval.importing import sheets  # takes seconds to import, which the page does not need
+
     sheet = sheets.read(file)
     there = set(sheet.frame.columns)
     if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
@@ -111,8 +114,6 @@ def _ids(row: Mapping[str, Any]) -> Iterator[str]:
 
 def _wanted(run: Run, ids: set[str]) -> dict[str, tuple[str, str]]:
     """Return question and response of each answer of the run whose id is in `ids`."""
-    import polars as pl
-
     rows = (
         run.scan()
         .filter(pl.col("response").is_not_null())

@@ -14,6 +14,7 @@ import hmac
 import json
 import os
 import secrets
+import socketserver
 import sys
 import webbrowser
 from collections.abc import Callable, Sequence
@@ -125,6 +126,11 @@ class Server(ThreadingHTTPServer):
             "/label": (Give, desk.give),
         }
 
+    def server_bind(self) -> None:
+        """Take the port; unlike its parent's, ask no name server what this machine is called."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.server_address[1]
+
     @property
     def address(self) -> str:
         """What to open in a browser."""
@@ -176,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse what comes from another page, or under a name that is not this server's."""
         hosts = self.headers.get_all("Host", [])
         origins = self.headers.get_all("Origin", [])
-        if [f"http://{host}" for host in hosts] != [o for o in self.server.origins if o[7:] in hosts]:
+        if len(hosts) != 1 or f"http://{hosts[0]}" not in self.server.origins:
             raise Refused(HTTPStatus.FORBIDDEN, "This server answers to its own address alone.")
         if any(origin not in self.server.origins for origin in origins):
             raise Refused(HTTPStatus.FORBIDDEN, "This request comes from another page.")

@@ -56,10 +56,10 @@ class RaterFile:
         self.path = run / FOLDER / f"{rater}.jsonl"
         self.rater = rater
 
-    @property
-    def size(self) -> int:
-        """The size of the file in bytes: it is another one after every label. 0 if there is no file."""
-        return self.path.stat().st_size if self.path.is_file() else 0
+    def lines(self) -> list[bytes]:
+        """Return the whole lines of the file, none if there is no file."""
+        content = self.path.read_bytes() if self.path.is_file() else b""
+        return content[: content.rfind(b"\n") + 1].splitlines()
 
     def labels(self) -> dict[str, Label]:
         """Return the label of each answer that has one, by the answer's id, in the order of first labels.
@@ -67,8 +67,7 @@ class RaterFile:
         Raises `UserError` for a line that cannot be read.
         """
         found: dict[str, Label] = {}
-        content = self.path.read_bytes() if self.path.is_file() else b""
-        for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), 1):
+        for number, line in enumerate(self.lines(), 1):
             try:
                 label = Label.model_validate_json(line)
             except ValidationError as error:
