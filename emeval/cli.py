@@ -559,6 +559,58 @@ def _compare(
 
 
 @app.command()
+def label(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    number: Annotated[
+        int | None, typer.Option("--n", help="How many answers to label.  [default: as before, else 200]")
+    ] = None,
+    rater: Annotated[
+        str | None, typer.Option(help="Who labels; a pseudonym will do.  [default: the page asks]")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port on this machine; 0 is a free one.")
+    ] = 0,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the page's address and open nothing.")
+    ] = False,
+    import_: Annotated[
+        Path | None, typer.Option("--import", help="Take in labels made elsewhere; serve nothing.")
+    ] = None,
+    export: Annotated[Path | None, typer.Option(help="Write all labels as CSV; serve nothing.")] = None,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="Show the labels and how far raters agree; serve nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make gold labels: a page on this machine shows answers blind, in a drawn order, and keeps each label.
+
+    Ctrl-C ends it, and shows how many labels there are and how far raters agree. It goes on where it was.
+
+    Example: `emeval label runs/mine --rater anna`
+    """
+    from emeval import labelling
+    from emeval.labelling.shown import address_lines, counts_table, in_words
+    from emeval.runs import Run
+
+    done, console = Run(run_directory), Console()
+    content: dict[str, Any] = {}
+    if import_:
+        content["imported"] = labelling.take_in(done, import_, rater)
+    if export:
+        content["exported"] = labelling.export(done.path, export)
+    if not (import_ or export or agreement):
+        with _only_json_on_stdout():
+            labelling.serve(done, number, rater, port, not no_browser, lambda url: print(address_lines(url)))
+    content |= labelling.account(done.path)
+    if as_json:
+        _print_json(content)
+        return
+    console.print(counts_table(content))
+    for said in in_words(content):
+        console.print(Text(said), soft_wrap=True)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, reachable and configured, and what to do about what is not.
 

@@ -28,6 +28,7 @@ ROOMS = (
     "runs",
     "comparing",
     "importing",
+    "labelling",
     "gate",
     "planning",
     "stopping",

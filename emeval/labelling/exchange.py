@@ -1,0 +1,161 @@
+"""Labels in and out: a CSV file with a row for each answer and rater."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from emeval.errors import UserError, nearest
+from emeval.gold import COLUMNS, GOLD_LABELS, answer_id, guarded, unguarded
+from emeval.labelling.store import Label, RaterFile, check_rater, raters
+from emeval.library import shown
+from emeval.runs import Run, now
+
+
+def export(run: Path, file: Path) -> dict[str, Any]:
+    """Write all labels of the run directory `run` into the CSV `file`, whole or not at all.
+
+    A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
+    `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label.
+    """
+    labels = [label for one in raters(run) for label in one.labels().values()]
+    if not labels:
+        raise UserError(f"{run}: has no labels yet; `emeval label {run}` makes some")
+    draft = file.with_name(f".{file.name}.part")
+    with draft.open("w", encoding="utf-8", newline="") as out:
+        # All in quotes: a lone carriage return in a cell would otherwise end the row for some readers.
+        writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for label in labels:
+            row = label.model_dump()
+            writer.writerow("" if row[name] is None else guarded(str(row[name])) for name in COLUMNS)
+    draft.replace(file)
+    return {
+        "file": str(file),
+        "labels": len(labels),
+        "answers": len({label.answer for label in labels}),
+        "raters": len({label.rater for label in labels}),
+    }
+
+
+TOLD = {
+    "added": "added",
+    "changed": "changed: the file's label is the later one",
+    "older": "left out: the rater has a later label here",
+    "known": "here already",
+    "empty": "left out: without a label",
+    "unmatched": "left out: their answers are not in this run",
+}
+"""What becomes of a row, and how that is said."""
+
+
+def take_in(run: Run, file: Path, rater: str | None = None) -> dict[str, Any]:
+    """Take in labels that were made elsewhere: CSV, TSV, JSON lines, JSON or Parquet.
+
+    A row is matched to the run by its column `answer`, else by `question` and `response` to the letter.
+    `rater` is who labelled where the file does not say. Where a rater has a label for the answer, the later
+    one counts; a row without a time is of now. Returns how many rows came to what (the keys of `TOLD`).
+
+    Raises `UserError` for a file without the columns, and for a label, a rater or a size that is none;
+    nothing is taken in then.
+    """
+    from emeval.importing import sheets  # takes seconds to import, which the page does not need
+
+    sheet = sheets.read(file)
+    there = set(sheet.frame.columns)
+    if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
+        raise UserError(
+            f"{shown(file)}: found the columns {', '.join(sheet.frame.columns)}; expected label, and answer "
+            "or both of question and response"
+        )
+    rows = [
+        (sheet.place(number), {name: value for name, value in row.items() if name in COLUMNS})
+        for number, row in enumerate(sheet.frame.iter_rows(named=True))
+    ]
+    texts = _wanted(run, {one for _, row in rows for one in _ids(row)})
+    counts = Counter(dict.fromkeys(TOLD, 0))
+    before: dict[str, dict[str, Label]] = {}
+    new: dict[str, dict[str, Label]] = {}
+    for place, row in rows:
+        if not str(row["label"] or "").strip():
+            counts["empty"] += 1
+            continue
+        answer = next((one for one in _ids(row) if one in texts), None)
+        label = _label(place, row, rater, answer or "", *texts.get(answer or "", ("", "")))
+        if answer is None:
+            counts["unmatched"] += 1
+            continue
+        known = before.setdefault(label.rater, RaterFile(run.path, label.rater).labels())
+        became = _compared(known.get(answer), label)
+        counts[became] += 1
+        if became in ("added", "changed"):
+            known[answer] = label
+            new.setdefault(label.rater, {})[answer] = label
+    for name, labels in new.items():
+        RaterFile(run.path, name).add(list(labels.values()))
+    return {"file": str(file), **counts}
+
+
+def _ids(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the ids that a row may mean: the one it names (a spreadsheet may have spoilt it), its texts'."""
+    if named := str(row.get("answer") or "").strip().lower():
+        yield named
+    if "question" in row and "response" in row:
+        question, response = (str(row[name] or "") for name in ("question", "response"))
+        yield answer_id(unguarded(question), unguarded(response))
+        yield answer_id(question, response)  # of a file that guards nothing
+
+
+def _wanted(run: Run, ids: set[str]) -> dict[str, tuple[str, str]]:
+    """Return question and response of each answer of the run whose id is in `ids`."""
+    rows = (
+        run.scan()
+        .filter(pl.col("response").is_not_null())
+        .select(pl.col("question").fill_null(""), "response")
+    )
+    found = {}
+    for question, response in rows.collect().iter_rows():
+        if (one := answer_id(question, response)) in ids:
+            found[one] = (question, response)
+    return found
+
+
+def _label(
+    place: str, row: Mapping[str, Any], rater: str | None, answer: str, question: str, response: str
+) -> Label:
+    said = str(row["label"]).strip().lower()
+    if said not in GOLD_LABELS:
+        hint = nearest(said, GOLD_LABELS) or f", expected {', '.join(GOLD_LABELS)}"
+        raise UserError(f"{place}: label: found {row['label']!r}{hint}")
+    name = str(row.get("rater") or "").strip() or rater
+    if not name:
+        raise UserError(f"{place}: does not say who labelled; say it with --rater NAME")
+    size = str(row.get("stratum_size") or "").strip()
+    if not re.fullmatch(r"[0-9]*", size):
+        raise UserError(f"{place}: stratum_size: found {size!r}, expected a whole number")
+    return Label(
+        answer=answer,
+        question=question,
+        response=response,
+        rater=check_rater(name, f"{place}: rater"),
+        label=next(label for label in GOLD_LABELS if label == said),
+        note=unguarded(str(row.get("note") or "")),
+        labelled=str(row.get("labelled") or "").strip() or now(),
+        stratum=unguarded(str(row.get("stratum") or "")) or None,
+        stratum_size=int(size) if size else None,
+    )
+
+
+def _compared(before: Label | None, label: Label) -> str:
+    """Return what becomes of a label where the rater's label of the same answer is `before`."""
+    if before is None:
+        return "added"
+    if (before.label, before.note) == (label.label, label.note):
+        return "known"
+    return "changed" if label.labelled > before.labelled else "older"
