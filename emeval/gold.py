@@ -29,3 +29,19 @@ sample that was not drawn evenly can be weighed. Both are empty where the sample
 def answer_id(question: str, response: str) -> str:
     """Return the name of an answer: 16 hexadecimal digits of a hash over both texts, exactly as they are."""
     return hashlib.sha256(f"{question}\0{response}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def guarded(text: str) -> str:
+    """Return `text` for a cell of a CSV file: what a spreadsheet would run as a formula begins with `'`.
+
+    So does what begins with `'` already, so that `unguarded` finds every text again.
+    """
+    return f"'{text}" if text.startswith((*_FORMULA, "'")) else text
+
+
+def unguarded(text: str) -> str:
+    """Return the text of a cell that `guarded` made."""
+    return text[1:] if text.startswith("'") and text[1:].startswith((*_FORMULA, "'")) else text

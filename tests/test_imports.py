@@ -28,6 +28,7 @@ ROOMS = (
     "runs",
     "comparing",
     "importing",
+    "calibrating",
     "gate",
     "planning",
     "stopping",

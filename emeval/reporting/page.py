@@ -35,6 +35,7 @@ def write_report(
     templates: Sequence[Path] = (),
     denominator: str = "coherent",
     files: bool | None = None,
+    calibrated: dict[str, Any] | None = None,
 ) -> Path:
     """Write the report of a run into the folder `out`, which is made if need be.
 
@@ -42,12 +43,13 @@ def write_report(
     that are searched for each template before the shipped `reports/`. `denominator` is what rates are divided
     by (`coherent`, `scored` or `all`). With `files` every chart is written as a file too, which takes a tenth
     of a second each; without, none; by default unless there are many (`MOST_FILES`, `MOST_ANSWERS`).
+    `calibrated` is what `calibration.read` found in the run directory.
 
     Writes `index.html`, `report.md`, `report.json`, and charts as `charts/NAME.svg` and `.png`. Returns the
     path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
     """
     charts.begin_engine()
-    summary = summarise(manifest, table, denominator)
+    summary = summarise(manifest, table, denominator, calibrated)
     shown = answers.chosen(table, manifest)
     drawn = figures.draw(summary, shown)
     pages = _render(manifest, summary, shown, drawn, templates)

@@ -14,6 +14,7 @@ from emeval.statistics.clustered import (
 from emeval.statistics.comparisons import difference, holm
 from emeval.statistics.counting import DENOMINATORS, tally, times
 from emeval.statistics.intervals import wilson
+from emeval.statistics.judge_error import corrected_rate, ppi_plus_plus
 from emeval.statistics.onset import onset
 from emeval.statistics.outcomes import OUTCOMES, label_counts, outcomes
 from emeval.statistics.rates import by_question, rate
@@ -23,6 +24,7 @@ __all__ = [
     "OUTCOMES",
     "Interval",
     "by_question",
+    "corrected_rate",
     "difference",
     "difference_interval",
     "difference_p_values",
@@ -32,6 +34,7 @@ __all__ = [
     "onset",
     "outcomes",
     "pooled_interval",
+    "ppi_plus_plus",
     "rate",
     "replicated_interval",
     "tally",
