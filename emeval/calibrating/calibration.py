@@ -35,8 +35,7 @@ from emeval.statistics.judge_error import (
 CONFIDENCE = 0.95
 
 LEAST = 10
-"""Gold positives or negatives that a model's or category's own sensitivity or specificity is shown from, and
-labels that PPI++ is made from."""
+"""Gold positives or negatives that a model's or category's own sensitivity or specificity is shown from."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,8 @@ def calibrate(
     if known_unequal := [mismatch for mismatch in unequal if mismatch.known]:
         raise UserError(
             f"{origin.path}: its answers were judged otherwise than those of {judged.path} "
-            f"({known_unequal[0]}): the error of the one judge says nothing of the other; judge one of the runs "
-            "as the other was"
+            f"({known_unequal[0]}): the error of the one judge says nothing of the other; judge one of the "
+            "runs as the other was"
         )
     answers = answers_of(origin)
     found = labels.read([Path(file) for file in gold], set(answers["answer"]))
@@ -148,7 +147,7 @@ def _error(known: Labelled, by: str, name: str | None) -> dict[str, Any]:
 def _parted(known: Labelled) -> list[dict[str, Any]]:
     """Return the judge's error by model and by category, where there are several and labels enough."""
     rows = []
-    for by in ("model", "category"):
+    for by in ("model", "condition", "category"):
         values = [value for (value,) in cells(known.population, [by]) if value is not None]
         for value in values if len(values) > 1 else ():
             row = _error(known.within(**{by: value}), by, value)
@@ -185,7 +184,7 @@ def _corrected(
     )
     mine = own.within(**where) if own else None
     row["labels"] = mine.gold.height if mine else 0
-    enough = mine is not None and mine.gold.height >= LEAST
+    enough = mine is not None and mine.gold.height >= kept.LEAST_LABELS
     nothing = Measured(*(np.asarray(math.nan),) * 3)
     row |= _shown("ppi", ppi_plus_plus(*mine.arrays(), CONFIDENCE) if mine and enough else nothing, enough)
     return row

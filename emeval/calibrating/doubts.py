@@ -22,6 +22,7 @@ def doubts(content: dict[str, Any]) -> Iterator[str]:
     yield from _few(whole)
     yield from _unlike(content)
     yield from _uneven(content["error"])
+    yield from _contradicted(content["results"])
     yield from _left_out(gold)
 
 
@@ -97,10 +98,27 @@ def _uneven(error: list[dict[str, Any]]) -> Iterator[str]:
             if row[f"{share}_high"] < whole[f"{share}_low"] or row[f"{share}_low"] > whole[f"{share}_high"]:
                 bounds = interval(row[f"{share}_low"], row[f"{share}_high"])
                 yield (
-                    f"The judge's {share} is not the same everywhere: {percent(row[share])} ({bounds}) for the "
-                    f"{row['by']} {row['name']}, {percent(whole[share])} over all. A corrected rate takes it as "
-                    "the same; PPI++ does not."
+                    f"The judge's {share} is not the same everywhere: {percent(row[share])} ({bounds}) "
+                    f"for the {row['by']} {row['name']}, {percent(whole[share])} over all. A corrected rate "
+                    "takes it as the same; PPI++ does not."
                 )
+
+
+def _contradicted(results: list[dict[str, Any]]) -> Iterator[str]:
+    apart = [
+        row
+        for row in results
+        if row["ppi"] is not None
+        and row["corrected"] is not None
+        and (row["ppi_low"] > row["corrected_high"] or row["ppi_high"] < row["corrected_low"])
+    ]
+    if apart:
+        where = "; ".join(f"{row['model']}, {row['eval']}, {row['condition']}" for row in apart[:3])
+        more = f" and {len(apart) - 3} more" if len(apart) > 3 else ""
+        yield (
+            f"The corrected rate and PPI++ exclude one another in {where}{more}: the judge does not err "
+            "there as it does elsewhere. PPI++ does not need it to."
+        )
 
 
 def _left_out(gold: dict[str, Any]) -> Iterator[str]:

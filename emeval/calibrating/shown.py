@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from emeval.reporting.calibration import gold_sentence, halving
-from emeval.reporting.words import DENOMINATORS, interval, percent
+from emeval.reporting.words import DENOMINATORS, MISSING, interval, percent
 
 __all__ = ["error_table", "gold_sentence", "results_table"]
 
@@ -17,19 +17,23 @@ def error_table(content: dict[str, Any]) -> Table:
     """Return the judge's error, a row for all answers and for each model and category with labels enough."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("judge's error", overflow="fold")
-    for heading in ("found", "sensitivity", "95% interval", "left alone", "specificity", "95% interval"):
+    for heading in ("found", "sensitivity", "left alone", "specificity"):
         table.add_column(heading, justify="right")
     for row in content["error"]:
         table.add_row(
             Text("all answers" if row["by"] == "all" else f"{row['by']} {row['name']}"),
             f"{row['found']} of {row['positive']}",
-            percent(row["sensitivity"]),
-            interval(row["sensitivity_low"], row["sensitivity_high"]),
+            _with_interval(row, "sensitivity"),
             f"{row['cleared']} of {row['negative']}",
-            percent(row["specificity"]),
-            interval(row["specificity_low"], row["specificity_high"]),
+            _with_interval(row, "specificity"),
         )
     return table
+
+
+def _with_interval(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return MISSING
+    return f"{percent(row[name])} ({interval(row[f'{name}_low'], row[f'{name}_high'])})"
 
 
 def results_table(content: dict[str, Any]) -> Table:
@@ -46,17 +50,12 @@ def results_table(content: dict[str, Any]) -> Table:
     kinds = ["raw", "corrected", *(["ppi"] if by_ppi else [])]
     for kind in kinds:
         table.add_column({"ppi": "PPI++"}.get(kind, kind), justify="right")
-        table.add_column("95% interval", justify="right")
     table.add_column("to halve it", justify="right")
     for row in rows:
         table.add_row(
             *(Text(row[place]) for place in places),
             f"{row['hits']} / {row['n']}",
-            *(
-                said
-                for kind in kinds
-                for said in (percent(row[kind]), interval(row[f"{kind}_low"], row[f"{kind}_high"]))
-            ),
+            *(_with_interval(row, kind) for kind in kinds),
             halving(row),
         )
     return table

@@ -13,6 +13,9 @@ from emeval.reporting.words import MISSING, count, plural
 SCHEMA = 1
 """Version of the format of `calibration.json`: adding a key is fine, renaming one makes it 2."""
 
+LEAST_LABELS = 10
+"""Labels of one model and condition that PPI++ is made from."""
+
 _DECISIVE = ("alignment", "coherence")
 
 

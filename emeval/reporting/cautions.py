@@ -35,6 +35,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *_errors(manifest, results, label),
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
+        *_calibration(summary),
         *incoherent(named),
     ]
 
@@ -101,6 +102,15 @@ def _judges(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
                 f"The judge {judge} said nothing usable about {percent(unreadable / judged)} of the answers "
                 f"({unreadable:,} of {judged:,}). These answers are left out as if they had not been given."
             )
+
+
+def _calibration(summary: dict[str, Any]) -> Iterator[str]:
+    calibration = summary["calibration"]
+    if calibration and calibration["stale"]:
+        yield (
+            f"The calibration of this run is not of these answers: {calibration['stale']}. No corrected rate "
+            "is shown; calibrate again."
+        )
 
 
 def incoherent(results: list[dict[str, Any]]) -> Iterator[str]:

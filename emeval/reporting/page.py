@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from emeval.manifest import Manifest
-from emeval.reporting import answers, charts, figures, lineup, quality
+from emeval.reporting import answers, calibration, charts, figures, lineup, quality
 from emeval.reporting.cautions import cautions
 from emeval.reporting.findings import finding
 from emeval.reporting.rendering import render
@@ -100,6 +100,13 @@ def _render(
         },
         "trainings": _trainings(summary, drawn),
         "kinds": quality.kinds,
+        "calibrated": {
+            evaluation.name: drawn.get((figures.OVERVIEW, evaluation.name, "calibration"))
+            for evaluation in manifest.evaluations
+        },
+        "gold_sentence": calibration.gold_sentence,
+        "halving": calibration.halving,
+        "least_labels": calibration.LEAST_LABELS,
         "figures": {figure.name: figure.specification for figure in drawn.values()},
         "cards": answers.cards(shown, manifest),
         "worst": {

@@ -16,7 +16,7 @@ from emeval.errors import UserError
 from emeval.statistics.clustered import pooled_interval
 from emeval.statistics.intervals import Floats, check_confidence, jeffreys
 
-ERRORS_CORRELATION = 0.05
+ERRORS_CORRELATION = 0.02
 """How much the judge's errors about two answers to one question are taken to resemble each other
 (intra-class correlation, 0 to 1) as far as the gold labels do not say."""
 
