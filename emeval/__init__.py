@@ -13,10 +13,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Access", "Run", "UserError", "compare", "gate", "import_files", "rejudge", "run", "statistics"]
+__all__ = [
+    "Access",
+    "Run",
+    "UserError",
+    "calibrate",
+    "compare",
+    "gate",
+    "import_files",
+    "rejudge",
+    "run",
+    "statistics",
+]
 
 if TYPE_CHECKING:
     from emeval import gate, statistics
+    from emeval.calibrating import calibrate
     from emeval.comparing import compare
     from emeval.errors import UserError
     from emeval.execution import run
@@ -29,6 +41,7 @@ _WHERE = {
     "Access": "models.access",
     "Run": "runs",
     "UserError": "errors",
+    "calibrate": "calibrating",
     "compare": "comparing",
     "import_files": "importing",
     "rejudge": "rejudging",

@@ -405,6 +405,45 @@ def report(
 
 
 @app.command()
+def calibrate(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or RUN@JUDGING.")],
+    gold: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Gold labels; may be given several times.")
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="The run whose answers were labelled, if another one."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the judge's error by gold labels, and correct every rate of the run for it.
+
+    Writes RUN/calibration.json; from then on the run's report shows raw and corrected rates side by side.
+
+    Example: `emeval calibrate runs/demo --gold labels.csv`
+    """
+    from emeval.calibrating import calibrate as calibrate_
+    from emeval.calibrating.shown import error_table, gold_sentence, results_table
+
+    found = calibrate_(run_directory, gold, source)
+    path = found.write()
+    if as_json:
+        _print_json(found.content)
+        return
+    console = Console()
+    console.print(Text(gold_sentence(found.content)))
+    console.print()
+    console.print(error_table(found.content))
+    console.print()
+    console.print(results_table(found.content))
+    for warning in found.content["warnings"]:
+        console.print(Text(f"\n{warning}", style="yellow"))
+    console.print()
+    console.print("calibration", Text(str(path)), soft_wrap=True)
+    console.print("report     ", Text(f"emeval report {run_directory}"), soft_wrap=True)
+
+
+@app.command()
 def gate(
     baseline: Annotated[Path, typer.Option(help="The run that is held against.", metavar="RUN")],
     candidate: Annotated[Path, typer.Option(help="The run that is to be no worse.", metavar="RUN")],

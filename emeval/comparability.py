@@ -72,6 +72,19 @@ def find_mismatches(
     return found
 
 
+def judge_mismatches(one: Manifest, other: Manifest) -> list[Mismatch]:
+    """Return in what the verdicts of two runs are unequal: the `DECISIVE` judges, and the thresholds.
+
+    What either side does not say is in it as `not known`.
+    """
+    found = [mismatch for judge in DECISIVE for mismatch in _of_judge(judge, one, other)]
+    ours, theirs = (
+        "; ".join(sorted({str(_settings(record.thresholds)) for record in run.evaluations}))
+        for run in (one, other)
+    )
+    return [*found, *_unequal("thresholds", ours, theirs)]
+
+
 def _shared(one: EvalRecord, other: EvalRecord) -> set[str]:
     return set(one.judges) & set(other.judges)
 

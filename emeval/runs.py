@@ -280,7 +280,7 @@ class Run:
 
         With `files` every chart is a file too, without none; by default unless the run is big.
         """
-        from emeval.reporting import write_report
+        from emeval.reporting import calibration, write_report
 
         return write_report(
             self.manifest,
@@ -288,13 +288,16 @@ class Run:
             out or self.directory / (f"{REPORT}-{self.judging}" if self.judging else REPORT),
             templates=library.folders("reports")[:-1],
             files=files,
+            calibrated=calibration.read(self.directory, self.judging),
         )
 
     def summary(self) -> dict[str, Any]:
         """Return the content of `report.json`."""
-        from emeval.reporting import summarise
+        from emeval.reporting import calibration, summarise
 
-        return summarise(self.manifest, self.scan())
+        return summarise(
+            self.manifest, self.scan(), calibrated=calibration.read(self.directory, self.judging)
+        )
 
 
 def begin(what: Plan, path: Path, command: str) -> Manifest:

@@ -29,6 +29,7 @@ ROOMS = (
     "comparing",
     "importing",
     "labelling",
+    "calibrating",
     "gate",
     "planning",
     "stopping",

@@ -36,6 +36,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
         *_verdict_like(summary["verdict_like"], results),
+        *_calibration(summary),
         *incoherent(named),
     ]
 
@@ -118,6 +119,15 @@ def _verdict_like(flagged: list[dict[str, Any]], results: list[dict[str, Any]]) 
             f"{'has' if number == 1 else 'have'} text that speaks to a judge or looks like its verdict "
             f"({', '.join(f'{kind} {count:,}' for kind, count in kinds.items())}). A judge may have followed "
             "it. Among the answers below, the filter Verdict-like text shows them."
+        )
+
+
+def _calibration(summary: dict[str, Any]) -> Iterator[str]:
+    calibration = summary["calibration"]
+    if calibration and calibration["stale"]:
+        yield (
+            f"The calibration of this run is not of these answers: {calibration['stale']}. No corrected rate "
+            "is shown; calibrate again."
         )
 
 

@@ -141,6 +141,28 @@ def checkpoints(rows: Rows, denominator: str, training: str, labels: Mapping[str
     return chart
 
 
+def calibrated(rows: Rows, denominator: str, labels: Mapping[str, str]) -> Chart | None:
+    """Draw raw and corrected rates with their intervals, a line per model and condition (of one evaluation).
+
+    `rows` are results of a calibration; `labels` are what models are called.
+    """
+    drawn = [
+        {
+            "where": f"{labels.get(row['model'], row['model'])}, {row['condition']}",
+            "condition": word,
+            "rate": row[kind],
+            "low": row[f"{kind}_low"],
+            "high": row[f"{kind}_high"],
+            "n": row["n"],
+            "hits": row["hits"],
+        }
+        for row in rows
+        for kind, word in (("raw", "raw"), ("corrected", "corrected"), ("ppi", "PPI++"))
+        if row[kind] is not None
+    ]
+    return _grouped(drawn, "where", denominator, "Answers of")
+
+
 def categories(results: Rows, denominator: str) -> Chart | None:
     """Draw the rate of each category of questions in each condition, the highest first."""
     return _grouped(_by_highest(results, "category"), "category", denominator, "Category")

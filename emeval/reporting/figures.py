@@ -79,6 +79,11 @@ def _charts(
             yield OVERVIEW, evaluation, "overview", charts.overview(rows, denominator, labels), alt
         if summary["panel"]:
             yield OVERVIEW, evaluation, "judgings", *_judgings(summary, evaluation, labels, later)
+        calibration = summary["calibration"]
+        if calibration and not calibration["stale"]:
+            rows = [r for r in calibration["results"] if r["eval"] == evaluation and r["model"] not in later]
+            alt = f"Raw and corrected share of answers {share}; the table has the numbers."
+            yield OVERVIEW, evaluation, "calibration", charts.calibrated(rows, denominator, labels), alt
         rows = [row for row in summary["checkpoints"] if row["eval"] == evaluation]
         for training, called in dict.fromkeys((row["family"], row["label"]) for row in rows):
             alt = f"Share of answers {share}, over the training steps of {called}; the table has the numbers."

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from emeval.manifest import Manifest
-from emeval.reporting import answers, engine, figures, lineup, quality
+from emeval.reporting import answers, calibration, engine, figures, lineup, quality
 from emeval.reporting import thresholds as hanging
 from emeval.reporting.cautions import cautions
 from emeval.reporting.findings import finding
@@ -36,6 +36,7 @@ def write_report(
     templates: Sequence[Path] = (),
     denominator: str = "coherent",
     files: bool | None = None,
+    calibrated: dict[str, Any] | None = None,
 ) -> Path:
     """Write the report of a run into the folder `out`, which is made if need be.
 
@@ -43,12 +44,13 @@ def write_report(
     that are searched for each template before the shipped `reports/`. `denominator` is what rates are divided
     by (`coherent`, `scored` or `all`). With `files` every chart is written as a file too, which takes a tenth
     of a second each; without, none; by default unless there are many (`MOST_FILES`, `MOST_ANSWERS`).
+    `calibrated` is what `calibration.read` found in the run directory.
 
     Writes `index.html`, `report.md`, `report.json`, and charts as `charts/NAME.svg` and `.png`. Returns the
     path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
     """
     engine.begin()
-    summary = summarise(manifest, table, denominator)
+    summary = summarise(manifest, table, denominator, calibrated)
     shown = answers.chosen(table, manifest)
     drawn = figures.draw(summary, shown)
     pages = _render(manifest, summary, shown, drawn, templates)
@@ -101,6 +103,13 @@ def _render(
         "surfaces": _surfaces(summary, drawn),
         "panel": _panel(summary, called, drawn, later) if summary["panel"] else None,
         "kinds": quality.kinds,
+        "calibrated": {
+            evaluation.name: drawn.get((figures.OVERVIEW, evaluation.name, "calibration"))
+            for evaluation in manifest.evaluations
+        },
+        "gold_sentence": calibration.gold_sentence,
+        "halving": calibration.halving,
+        "least_labels": calibration.LEAST_LABELS,
         "figures": {figure.name: figure.specification for figure in drawn.values()},
         "cards": answers.cards(shown, manifest),
         "worst": {

@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
-from emeval.reporting import flagged, lineup, looks, panel, quality, thresholds, words
+from emeval.reporting import calibration, flagged, lineup, looks, panel, quality, thresholds, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -41,12 +41,16 @@ _READ = {
 
 
 def summarise(
-    manifest: Manifest, table: pl.DataFrame | pl.LazyFrame, denominator: str = "coherent"
+    manifest: Manifest,
+    table: pl.DataFrame | pl.LazyFrame,
+    denominator: str = "coherent",
+    calibrated: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return what a run found, as plain data that `json.dumps` takes: null where there is no number.
 
     `table` is the run's response table, of which only what is counted is read; `denominator` is what the
-    shown rates are divided by (`coherent`, `scored` or `all`). The keys of the result are described in
+    shown rates are divided by (`coherent`, `scored` or `all`); `calibrated` is what `calibration.read` found
+    in the run directory. The keys of the result are described in
     `docs/report.md`. Raises `UserError` for an unknown denominator and for a table that is not a response
     table.
     """
@@ -68,6 +72,7 @@ def summarise(
             for record in manifest.judges
         ],
         "results": results,
+        "calibration": calibration.section(calibrated, manifest, results),
         "checkpoints": _checkpoints(manifest, results),
         "differences": _differences(manifest, table, denominator, sure),
         "categories": _ordered(

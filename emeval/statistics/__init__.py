@@ -22,6 +22,7 @@ from emeval.statistics.clustered import (
 from emeval.statistics.comparisons import difference, holm
 from emeval.statistics.counting import DENOMINATORS, tally, times
 from emeval.statistics.intervals import wilson
+from emeval.statistics.judge_error import corrected_rate, ppi_plus_plus
 from emeval.statistics.onset import onset
 from emeval.statistics.outcomes import OUTCOMES, label_counts, outcome, outcomes
 from emeval.statistics.rates import by_question, rate
@@ -35,6 +36,7 @@ __all__ = [
     "agreement",
     "by_question",
     "cohen_kappa",
+    "corrected_rate",
     "difference",
     "difference_interval",
     "difference_p_values",
@@ -47,6 +49,7 @@ __all__ = [
     "outcomes",
     "pairwise",
     "pooled_interval",
+    "ppi_plus_plus",
     "rank_correlation",
     "rate",
     "replicated_interval",

@@ -37,14 +37,19 @@ class Interval(NamedTuple):
     method: npt.NDArray[np.str_]
 
 
-def pooled_interval(hits: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> Interval:
+def pooled_interval(
+    hits: npt.ArrayLike,
+    n: npt.ArrayLike,
+    confidence: float = 0.95,
+    correlation: float = ASSUMED_CORRELATION,
+) -> Interval:
     """Return the interval of the pooled rate, sum of hits over sum of n, with questions as sampling unit.
 
     `hits` and `n` have the shape tables × questions, or any leading axes, or none; a question with n = 0 is
     none. It says what rate questions of this kind would have, which these are taken to be a random draw of:
 
     - The design effect is that of `design_effect`, but 1 at least, drawn towards 1 + (m − 1) ·
-      `ASSUMED_CORRELATION`, m = Σ n² / Σ n (Kish 1965). The counts have as many votes as there are questions
+      `correlation`, m = Σ n² / Σ n (Kish 1965). The counts have as many votes as there are questions
       with a hit (or with an answer that is none, if these are fewer), the assumption has
       `ASSUMED_QUESTIONS`.
     - The answers are worth n / design effect independent ones, times (z / t)² with z the normal and t
@@ -58,7 +63,7 @@ def pooled_interval(hits: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0
     answers. Raises `UserError` for a confidence out of range, or for hits below 0 or above n.
     """
     check_confidence(confidence)
-    sample = _sample(*_counts(hits, n))
+    sample = _sample(*_counts(hits, n), correlation)
     low, high = sample.bounds(_quantile(confidence))
     return Interval(low, high, sample.method())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
+from scipy.special import betainccinv, betaincinv, ndtri
 
 from emeval.errors import UserError
 
@@ -55,3 +55,19 @@ def wilson_bounds(hits: Floats, n: Floats, z: npt.ArrayLike) -> tuple[Floats, Fl
     centre = (hits + squared / 2) / (n + squared)
     half = np.sqrt(squared * (hits * (n - hits) / n + squared / 4)) / (n + squared)
     return centre - half, centre + half
+
+
+def jeffreys(hits: npt.ArrayLike, n: npt.ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Return the bounds of Jeffreys' interval for `hits` of `n` answers (Brown, Cai and DasGupta 2001).
+
+    Arguments and result are those of `wilson`, but `hits` and `n` may be broken numbers: what weighted
+    answers are worth. It starts at 0 without hits and ends at 1 without others; where n is 0, it is 0 to 1.
+    """
+    check_confidence(confidence)
+    counted, of = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if not np.all((counted >= 0) & (counted <= of)):
+        raise UserError("hits must lie between 0 and n")
+    tail, others = (1 - confidence) / 2, of - counted
+    low = np.where(counted > 0, betaincinv(counted + 0.5, others + 0.5, tail), 0.0)
+    high = np.where(others > 0, betainccinv(counted + 0.5, others + 0.5, tail), 1.0)
+    return low, high

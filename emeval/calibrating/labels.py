@@ -1,0 +1,181 @@
+"""Reads files of gold labels, and settles what several raters say of one answer."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emeval.errors import UserError, nearest
+from emeval.gold import GOLD_LABELS, GoldLabel, answer_id, unguarded
+from emeval.importing import sheets
+from emeval.importing.sheets import Sheet
+from emeval.library import shown
+
+_NO_LABELS = ("0", "1", "0.0", "1.0", "true", "false", "yes", "no")
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """The part of a run that an answer was drawn from."""
+
+    name: str
+    size: int
+    """Answers of the run in it."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the raters say of one answer, taken together."""
+
+    label: GoldLabel
+    """That of most raters that are sure; `unsure` where none is, or where as many say one as another."""
+    raters: int
+    agreed: bool
+    """Whether all raters that are sure say the same."""
+    stratum: Stratum | None
+
+
+@dataclass
+class Labels:
+    """The labels of all files."""
+
+    settled: dict[str, Settled] = field(default_factory=dict)
+    """By answer (`gold.answer_id`)."""
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """Name, SHA-256 and number of labels of each."""
+    raters: int = 0
+    rows: int = 0
+    empty: int = 0
+    """Rows without a label."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    place: str
+    answers: tuple[str, ...]
+    """Ids that the row may mean, the likeliest first."""
+    rater: str
+    label: GoldLabel
+    stratum: Stratum | None
+
+
+def read(paths: Sequence[Path], known: set[str] | None = None) -> Labels:
+    """Read gold labels from files (CSV, TSV, JSON lines, JSON, Parquet) with the columns of `emeval.gold`.
+
+    Needed are `label`, and `answer` or both of `question` and `response`, to the letter. `known` are the
+    answers that are looked for: a spreadsheet may spoil an id, and then the texts of the row count.
+
+    Raises `UserError` with file and line for a file without the columns, a label that is none, a rater with
+    two labels for one answer, and a stratum without a size or with two.
+    """
+    if not paths:
+        raise UserError(
+            "name a file of gold labels: --gold FILE; `emeval label RUN --export FILE` writes one"
+        )
+    found = Labels()
+    rows: list[_Row] = []
+    for path in paths:
+        sheet = sheets.read(path)
+        before = len(rows)
+        for row in _rows(sheet):
+            if row is None:
+                found.empty += 1
+            else:
+                rows.append(row)
+        found.files.append({"file": shown(path), "sha256": sheet.sha256, "labels": len(rows) - before})
+    found.rows, found.raters = len(rows), len({row.rater for row in rows})
+    by_answer: dict[str, dict[str, _Row]] = defaultdict(dict)
+    sizes: dict[str, tuple[int, str]] = {}
+    for row in rows:
+        answer = next((one for one in row.answers if known and one in known), row.answers[0])
+        other = by_answer[answer].setdefault(row.rater, row)
+        if other.label != row.label:
+            raise UserError(
+                f"{row.place}: {_named(row.rater)} says {row.label} of an answer of which {other.place} says "
+                f"{other.label}; leave one of the two"
+            )
+        if row.stratum:
+            size, place = sizes.setdefault(row.stratum.name, (row.stratum.size, row.place))
+            if size != row.stratum.size:
+                raise UserError(
+                    f"{row.place}: stratum_size: the stratum {row.stratum.name!r} has {row.stratum.size} "
+                    f"answers here and {size} at {place}; labels of two drawings cannot be weighed together"
+                )
+    found.settled = {answer: _settled(list(by_rater.values())) for answer, by_rater in by_answer.items()}
+    return found
+
+
+def _rows(sheet: Sheet) -> Iterator[_Row | None]:
+    """Yield the labels of a file, and None for a row without one."""
+    there = set(sheet.frame.columns)
+    if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
+        raise UserError(
+            f"{shown(sheet.path)}: found the columns {', '.join(sheet.frame.columns)}; expected label, and "
+            "answer or both of question and response"
+        )
+    for number, row in enumerate(sheet.frame.iter_rows(named=True)):
+        said = str("" if row["label"] is None else row["label"]).strip().lower()
+        if not said:
+            yield None
+            continue
+        label = next((one for one in GOLD_LABELS if one == said), None)
+        if label is None:
+            hint = nearest(said, GOLD_LABELS) or f", expected {', '.join(GOLD_LABELS)}"
+            if said in _NO_LABELS:
+                hint += "; which of the two stands for misaligned is not guessed, so write the words"
+            raise UserError(f"{sheet.place(number, 'label')}: found {row['label']!r}{hint}")
+        answers = tuple(_answers(row))
+        if not answers:
+            raise UserError(f"{sheet.place(number, 'answer')}: is empty; a label is of an answer")
+        yield _Row(
+            place=sheet.place(number),
+            answers=answers,
+            rater=_text(row, "rater"),
+            label=label,
+            stratum=_stratum(sheet, number, row),
+        )
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    value = row.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _answers(row: Mapping[str, Any]) -> Iterator[str]:
+    if named := _text(row, "answer").lower():
+        yield named
+    if row.get("response") is not None and "question" in row:
+        question, response = str(row["question"] or ""), str(row["response"])
+        yield answer_id(question, response)
+        yield answer_id(unguarded(question), unguarded(response))
+
+
+def _stratum(sheet: Sheet, number: int, row: Mapping[str, Any]) -> Stratum | None:
+    name, size = _text(row, "stratum"), _text(row, "stratum_size").removesuffix(".0")
+    if not name and not size:
+        return None
+    if not name or not size.isdecimal() or not int(size):
+        raise UserError(
+            f"{sheet.place(number, 'stratum_size')}: found {size!r} for the stratum {name!r}, expected a "
+            "name and the number of answers in it, or neither"
+        )
+    return Stratum(name, int(size))
+
+
+def _settled(rows: Sequence[_Row]) -> Settled:
+    votes = Counter(row.label for row in rows if row.label != "unsure")
+    most = votes.most_common(2)
+    tied = len(most) > 1 and most[0][1] == most[1][1]
+    return Settled(
+        label=most[0][0] if most and not tied else "unsure",
+        raters=len(rows),
+        agreed=len(votes) < 2,
+        stratum=next((row.stratum for row in rows if row.stratum), None),
+    )
+
+
+def _named(rater: str) -> str:
+    return f"the rater {rater!r}" if rater else "a rater without a name"

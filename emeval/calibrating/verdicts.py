@@ -1,0 +1,182 @@
+"""The judge's verdicts: of all answers by question, and of those that have a gold label one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from emeval.calibrating.labels import Labels
+from emeval.errors import UserError
+from emeval.gold import answer_id
+from emeval.runs import Run
+from emeval.statistics.counting import count_by_question, has_score, tally
+from emeval.statistics.intervals import Floats
+from emeval.statistics.judge_error import Gold
+
+CELL = ("model", "eval", "condition")
+
+QUESTION = ("eval", "question_id")
+
+
+def answers_of(run: Run, wanted: set[str] | None = None) -> pl.DataFrame:
+    """Return the answers of the run whose id (`gold.answer_id`) is in `wanted`, each once in a cell.
+
+    A row has `answer`, model, evaluation, condition, question and category, `alignment_score`, `misaligned`
+    and `counts`: whether it is in the denominator, the coherent answers with an alignment score. Only so much
+    of a big table is in memory as is asked for.
+    """
+    table = run.scan()
+    there = table.collect_schema().names()
+    for name in ("alignment_score", "coherent", "misaligned"):
+        if name not in there:
+            raise UserError(
+                f"{run.path}: its answers have no {name}, so there is no verdict to hold labels against"
+            )
+    rows = (
+        table.filter(pl.col("error").is_null() & pl.col("response").is_not_null())
+        .select(
+            *(*CELL, "question_id", "category", "sample", "alignment_score"),
+            counts=has_score("alignment") & pl.col("coherent").fill_null(False),
+            misaligned=pl.col("misaligned").fill_null(False),
+            answer=pl.struct(pl.col("question").fill_null(""), "response").map_batches(
+                _ids, return_dtype=pl.String
+            ),
+        )
+        .filter(pl.lit(True) if wanted is None else pl.col("answer").is_in(list(wanted)))
+    )
+    # The first sample stands for others to the letter the same: a label says no more of them than of it.
+    return (
+        rows.collect(engine="streaming")
+        .sort(*CELL, "question_id", "sample")
+        .unique(["answer", *CELL], keep="first", maintain_order=True)
+    )
+
+
+def _ids(texts: pl.Series) -> pl.Series:
+    rows = texts.struct.unnest().iter_rows()
+    return pl.Series([answer_id(question, response) for question, response in rows], dtype=pl.String)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The answers of a run that have a gold label, and all of its verdicts."""
+
+    gold: pl.DataFrame
+    """Those in the denominator with a label that is sure, as of `answers_of`, with `positive` (misaligned by
+    gold) and `weight`: how many answers it stands for."""
+    population: pl.DataFrame
+    """Counts `n` and `hits` of the verdicts by cell, category and question."""
+    weighted: bool
+    counted: dict[str, Any]
+    """How many labels came to what."""
+
+    def within(self, **values: str | None) -> Labelled:
+        """Return the part in which columns have these values."""
+        same = pl.all_horizontal(pl.lit(True), *(pl.col(k).eq_missing(v) for k, v in values.items()))
+        return Labelled(self.gold.filter(same), self.population.filter(same), self.weighted, self.counted)
+
+    def arrays(self) -> tuple[Floats, Floats, Gold]:
+        """Return the verdicts' `hits` and `n` by question, and the gold labels of the same questions."""
+        all_of = self.population.group_by(QUESTION).agg(pl.col("hits", "n").sum())
+        judged, positive = pl.col("misaligned"), pl.col("positive")
+        kinds = {
+            "found": judged & positive,
+            "false_alarms": judged & ~positive,
+            "missed": ~judged & positive,
+            "cleared": ~judged & ~positive,
+        }
+        labelled = self.gold.group_by(QUESTION).agg(
+            (pl.col("weight") * kind).sum().alias(name) for name, kind in kinds.items()
+        )
+        by_question = all_of.join(labelled, on=QUESTION, how="left").fill_null(0.0).sort(QUESTION)
+        hits, n, found, false_alarms, missed, cleared = (
+            by_question[name].to_numpy().astype(np.float64) for name in ("hits", "n", *kinds)
+        )
+        squares = None
+        if self.weighted:
+            squared = pl.col("weight") ** 2
+            both = self.gold.select(one=(squared * judged).sum(), other=(squared * ~judged).sum())
+            squares = np.asarray(both.row(0), dtype=np.float64)
+        return hits, n, Gold(found, false_alarms, missed, cleared, squares)
+
+    def confusion(self) -> dict[str, int]:
+        """Return how many labelled answers there are of each kind, unweighted."""
+        judged, positive = self.gold["misaligned"], self.gold["positive"]
+        return {
+            "found": int((judged & positive).sum()),
+            "missed": int((~judged & positive).sum()),
+            "false_alarms": int((judged & ~positive).sum()),
+            "cleared": int((~judged & ~positive).sum()),
+        }
+
+
+def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
+    """Put the labels to the answers of `run`, of which `answers` are those of `answers_of` that are needed.
+
+    Raises `UserError` if no label fits an answer, and if some answers were drawn from strata and others not.
+    """
+    settled = labels.settled
+    there = answers.filter(pl.col("answer").is_in(list(settled)))
+    matched = set(there["answer"])
+    if not matched:
+        raise UserError(
+            f"{run.path}: none of the {len(settled)} labelled answers is in this run; is it another run's "
+            "file (then name that run with --from), or was the text changed?"
+        )
+    sure = {answer for answer in matched if settled[answer].label != "unsure"}
+    drawn = {answer for answer in sure if settled[answer].stratum}
+    if drawn and drawn != sure:
+        raise UserError(
+            f"{len(drawn)} labels say from which stratum their answer was drawn and {len(sure - drawn)} do "
+            "not; how to weigh these together is not known, so give the files of one kind"
+        )
+    weight = _weights(labels, sure)
+    gold = there.filter(pl.col("answer").is_in(list(sure))).with_columns(
+        label=pl.col("answer").replace_strict(
+            {one: settled[one].label for one in sure}, return_dtype=pl.String
+        ),
+        weight=pl.col("answer").replace_strict(weight, return_dtype=pl.Float64),
+    )
+    gold = gold.with_columns(positive=pl.col("label") == "misaligned")
+    counting = gold.filter("counts")
+    several = [settled[one] for one in matched if settled[one].raters > 1]
+    counted = {
+        "labels": labels.rows,
+        "without_label": labels.empty,
+        "raters": labels.raters,
+        "answers": len(settled),
+        "unmatched": len(settled) - len(matched),
+        "unsure": len(matched) - len(sure),
+        "outside": len(sure) - counting["answer"].n_unique(),
+        "used": counting["answer"].n_unique(),
+        "positive": counting.filter("positive")["answer"].n_unique(),
+        "negative": counting.filter(~pl.col("positive"))["answer"].n_unique(),
+        "incoherent": counting.filter(label="incoherent")["answer"].n_unique(),
+        "missed_outside": gold.filter(~pl.col("counts") & pl.col("positive"))["answer"].n_unique(),
+        "several_raters": len(several),
+        "disagreed": sum(not one.agreed for one in several),
+        "strata": len({one.stratum for one in (settled[a] for a in drawn)}),
+    }
+    population = count_by_question(tally(run.scan(), [*CELL, "category"]), [*CELL, "category"], "coherent")
+    return Labelled(counting, population, bool(drawn), counted)
+
+
+def _weights(labels: Labels, sure: set[str]) -> dict[str, float]:
+    """Return how many answers each one stands for: its stratum's size over its labelled answers; else 1."""
+    each: dict[Any, int] = {}
+    for answer in sure:
+        stratum = labels.settled[answer].stratum
+        each[stratum] = each.get(stratum, 0) + 1
+    return {
+        answer: stratum.size / each[stratum] if (stratum := labels.settled[answer].stratum) else 1.0
+        for answer in sure
+    }
+
+
+def cells(population: pl.DataFrame, by: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return the distinct values of `by`, in order."""
+    return population.select(by).unique().sort(by).rows()
