@@ -253,11 +253,11 @@ def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: 
         for role, model, requests, read, written in keeper.totals()
     ]
     for usage in record.usage:
-        usage.cost_usd = _cost(usage)
+        usage.cost_usd = cost(usage)
     record.write(path)
 
 
-def _cost(usage: Usage) -> float | None:
+def cost(usage: Usage) -> float | None:
     """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
     if usage.model.startswith("local/"):
         return 0.0

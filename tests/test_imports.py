@@ -24,6 +24,7 @@ ROOMS = (
     "registry",
     "responses",
     "statistics",
+    "cards",
     "reporting",
     "runs",
     "comparing",
@@ -33,6 +34,7 @@ ROOMS = (
     "stopping",
     "progress",
     "execution",
+    "carding",
     "doctor",
     "cli",
 )
