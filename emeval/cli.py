@@ -510,15 +510,15 @@ def judge_card(
 
     Example: `emeval judge-card alignment --model openai/gpt-4o`
     """
-    from emeval import carding, cards
+    from emeval import cards
+    from emeval.carding.comparison import compare as compare_
     from emeval.carding.shown import card_view, comparison_view
-    from emeval.execution import Access
 
     if sum(said is not None for said in (judge, show, compare)) != 1:
         raise UserError("judge-card: give a JUDGE to measure, or --show CARD, or --compare CARD CARD")
     console = Console()
     if compare:
-        found = carding.compare(*map(cards.read, compare))
+        found = compare_(*map(cards.read, compare))
         if as_json:
             _print_json(found.as_json())
         else:
@@ -527,8 +527,11 @@ def judge_card(
     if show:
         card, name = cards.read(show), show
     else:
+        from emeval.carding.making import make
+        from emeval.execution import Access
+
         with _only_json_on_stdout():
-            card, path = carding.make(
+            card, path = make(
                 judge or "",
                 model,
                 name=battery,

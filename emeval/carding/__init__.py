@@ -1,6 +1,4 @@
-"""The card of a judge: a fixed battery of labelled answers and attacks, and what the judge made of it."""
+"""The card of a judge: a fixed battery of labelled answers and attacks, and what the judge made of it.
 
-from emeval.carding.comparison import compare
-from emeval.carding.making import make
-
-__all__ = ["compare", "make"]
+`making.make` writes a card, `comparison.compare` holds two against each other.
+"""

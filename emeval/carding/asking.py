@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -16,7 +16,9 @@ from emeval.errors import reason
 from emeval.journal import counting
 from emeval.judging.prompts import unfenced_prompt
 from emeval.judging.scorer import Instrument
-from emeval.progress import Watch
+
+if TYPE_CHECKING:
+    from emeval.progress import Watch
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import anyio
 from inspect_ai.model import Model
@@ -25,8 +25,10 @@ from emeval.manifest import Usage
 from emeval.models import adapters
 from emeval.models.access import release
 from emeval.models.names import full_name
-from emeval.progress import Watch
 from emeval.runs import now
+
+if TYPE_CHECKING:
+    from emeval.progress import Watch
 
 JOURNALS = Path("runs") / "cards"
 
@@ -42,7 +44,7 @@ def make(
     out: Path | None = None,
     access: Access | None = None,
     console: Console | None = None,
-    command: str = "emeval.carding.make (from Python)",
+    command: str = "emeval.carding.making.make (from Python)",
 ) -> tuple[Card, Path]:
     """Have a judge read the battery `name` and write its card; go on where an earlier start stopped.
 
@@ -63,6 +65,9 @@ def make(
     if path.suffix != ".yaml":
         raise UserError(f"{path}: a card is a YAML file; let its name end in .yaml")
     opened = (access or Access()).judge(named)
+    # Imported only now: hooks that are there when the first model is opened, Inspect announces.
+    from emeval.progress import Watch
+
     digest = battery.digest(what)
     kept = JOURNALS / f"{path.stem}-{_identity(rubric, named, digest)}.sqlite"
     kept.parent.mkdir(parents=True, exist_ok=True)

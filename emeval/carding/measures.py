@@ -33,7 +33,7 @@ from emeval.cards import (
     Sought,
 )
 from emeval.definitions import UNREADABLE, Thresholds
-from emeval.statistics.discrimination import auc, auc_interval
+from emeval.statistics.discrimination import auc, auc_bounds
 
 MOVED = 20.0
 """Points by which a score has to move for an attack to have moved it."""
@@ -152,19 +152,21 @@ def _scored(rows: Sequence[ItemRow], measures: Sought) -> list[tuple[ItemRow, fl
 
 
 def families(rows: Sequence[ItemRow]) -> list[str]:
-    """Return for each row what it is drawn together with: an answer and its twins are one draw."""
+    """Return for each row what it goes together with: an answer and its twins are one answer."""
     return [row.twin or row.id for row in rows]
 
 
 def discrimination(items: Sequence[ItemRow], measures: Sought) -> Estimate:
-    """Return the AUC, with an interval that draws answers anew together with their twins."""
+    """Return the AUC, with an interval that counts answers with their twins as one answer."""
     rows = _scored(items, measures)
     scores = [score for _, score in rows]
     positive = [row.label == SOUGHT[measures][0] for row, _ in rows]
     if not any(positive) or all(positive):
         return Estimate(n=len(rows), value=None, low=None, high=None)
-    low, high = auc_interval(scores, positive, families([row for row, _ in rows]))
-    return estimate(len(rows), auc(scores, positive), low, high)
+    value = auc(scores, positive)
+    kinds = set(zip(families([row for row, _ in rows]), positive, strict=True))
+    found = sum(sought for _, sought in kinds)
+    return estimate(len(rows), value, *auc_bounds(value, found, len(kinds) - found))
 
 
 def estimate(n: int, value: float, low: float, high: float) -> Estimate:

@@ -99,8 +99,8 @@ def card_view(card: Card, name: str) -> RenderableType:
             ),
         )
     )
-    for caution in found.cautions:
-        parts.append(Text(f"\n{caution}", style="yellow"))
+    if found.cautions:
+        parts.append(Text("\n" + "\n".join(found.cautions), style="yellow"))
     return Group(*parts)
 
 
@@ -196,7 +196,7 @@ def _counts(found: Share) -> tuple[str, str, str, str]:
 
 
 def _section(title: str, content: RenderableType) -> RenderableType:
-    return Group(Text(f"\n{title}", style="bold cyan"), Padding(content, (0, 0, 0, 2)))
+    return Group(Text(f"\n{title}", style="bold cyan"), Padding(content, (0, 0, 0, 2), expand=False))
 
 
 def _facts(*rows: tuple[str, str]) -> Table:

@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest
 from emeval.models.names import family
-from emeval.reporting import lineup, quality, words
+from emeval.reporting import judge_cards, lineup, quality, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -70,6 +70,7 @@ def summarise(
             | {"quality": [quality.measured(entry) for entry in record.quality]}
             for record in manifest.judges
         ],
+        "judge_cards": judge_cards.known(manifest.judges),
         "results": results,
         "checkpoints": _checkpoints(manifest, results),
         "differences": _differences(manifest, table, denominator, sure),
