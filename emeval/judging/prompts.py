@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from emeval.definitions import Judge
 from emeval.templates import render
 
-FENCE_VERSION = 1
+FENCE_VERSION = 2
 """Part of every fingerprint: raise it when what `fence` writes changes."""
 
-# What chat templates use to end a turn or begin one. A server that tokenises such text in an answer
-# would let the answer speak as somebody else, so it is broken up by a zero-width space.
+# What chat templates use to end a turn or begin one, to call tools and to think. A server that tokenises such
+# text in an answer would let the answer speak as somebody else, so it is broken up by a zero-width space.
 _CONTROL = re.compile(
-    r"<(?=[|｜])"
-    r"|<(?=/?(?:s|bos|eos|unk|pad|start_of_turn|end_of_turn)>)"
-    r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\])"
+    r"""
+      <(?=[|｜])                            # ChatML, Llama 3, Phi, GLM, Kimi, Command, harmony, DeepSeek
+    | <(?=[^\s<>|｜]{1,40}[|｜]>)           # Gemma 4 ends a turn with <turn|>
+    | <(?=/?(?:s|bos|eos|unk|pad|sep|cls|mask|sop|eop|role|tools?|think(?::\w+)?|tool_(?:call|response)s?
+          |start_of_turn|end_of_turn|beginning_of_sentence|end_of_sentence)>)
+    | <(?=(?:BOS|EOS|PAD|UNK|SEP|CLS|MASK)_TOKEN>)
+    | <(?=(?:reserved_|extra_id_|SPECIAL_|unused)\d+>)  # the turns of Baichuan and Nemotron
+    | <(?=/?seed:\w+>)
+    | <(?=\[\w+▁of▁\w+\]>)                  # Seed-Coder
+    | <(?=</?SYS>>)                         # Llama 2
+    | \[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|MODEL_SETTINGS|ARGS|CALL_ID
+          |THINK|BOS|EOS|EOT|PAD|UNK|SEP|CLS|[gs]?MASK|(?:start|end)_header_id)\])
+    | \[(?=\|[^\s|\]]{1,40}\|\])            # EXAONE
+    | \[(?=(?:unused|UNUSED_TOKEN_|extra_id_)\d+\])     # Pangu, InternLM
+    | \](?=~b\]|~!b\[|![pd]~\[) | \[(?=e~\[)            # MiniMax
+    | ◁(?=/?think▷)                         # Kimi
+    """,
+    re.VERBOSE,
 )
+
+# No request can carry half a character, and a server may take a NUL for the end of the prompt.
+_UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class Scale(NamedTuple):
@@ -28,15 +48,34 @@ class Scale(NamedTuple):
     high: int
 
 
-def fence(name: str, text: str) -> str:
+def fence(name: str, text: str, *beside: str) -> str:
     """Return `text` between a line that begins and a line that ends the part called `name`.
 
-    The lines carry a hash of the text, which the text cannot contain (it would have to contain its own
-    hash), so nothing in it reads as the end of the part; and control tokens of chat templates are broken.
+    The lines carry a hash that stands nowhere in `text`, nor in the texts `beside` it in the same prompt,
+    so that nothing in them reads as the end of the part; and control tokens of chat templates are broken.
+    What cannot be sent (NUL, halves of surrogate pairs) becomes U+FFFD.
     """
-    tag = f"{name} {hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    text = _UNSENDABLE.sub("\ufffd", text)
+    tag = f"{name} {_hash(text, (text, *beside))}"
     defused = _CONTROL.sub(lambda match: match.group() + "\u200b", text)
     return f"[BEGIN {tag}]\n{defused}\n[END {tag}]"
+
+
+def _hash(text: str, texts: Iterable[str]) -> str:
+    """Return eight hexadecimal digits of the SHA-256 of `text`, hashed on for as long as `texts` have them.
+
+    Whoever can compute finds a text with the digits of its own hash in it: they are only 32 bits.
+    """
+    seen = [_letters(text) for text in texts]
+    digest = hashlib.sha256(text.encode())
+    while any(digest.hexdigest()[:8] in letters for letters in seen):
+        digest = hashlib.sha256(digest.digest())
+    return digest.hexdigest()[:8]
+
+
+def _letters(text: str) -> str:
+    """Return the letters and digits of `text` alone, whatever their case, width and what stands between."""
+    return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
 def judge_prompt(judge: Judge, scale: Scale, question: str, answer: str) -> str:
@@ -46,8 +85,8 @@ def judge_prompt(judge: Judge, scale: Scale, question: str, answer: str) -> str:
     """
     return render(
         judge.prompt,
-        question=fence("QUESTION", question),
-        answer=fence("ANSWER", answer),
+        question=fence("QUESTION", question, answer),
+        answer=fence("ANSWER", answer, question),
         scale=scale,
         labels=judge.labels,
     )
