@@ -58,7 +58,7 @@ class Usage(NamedTuple):
     input_tokens: float
     output_tokens: float
     seconds: float | None
-    """Working time by answer, over those that were asked now; `None` where none was."""
+    """Time by answer, over those that were asked now; `None` where none was."""
 
 
 class Asked(NamedTuple):

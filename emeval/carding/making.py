@@ -61,7 +61,8 @@ def make(
     if repeats < 1:
         raise UserError(f"--repeats is {repeats}; it must be 1 or more")
     named = adapters.canonical(model or rubric.model)
-    path = out or Path(cards.FOLDER) / f"{cards.default_name(judge, named)}.yaml"
+    called = cards.default_name(judge, named)
+    path = out or Path(cards.FOLDER) / f"{called}.yaml"
     if path.suffix != ".yaml":
         raise UserError(f"{path}: a card is a YAML file; let its name end in .yaml")
     opened = (access or Access()).judge(named)
@@ -69,7 +70,7 @@ def make(
     from emeval.progress import Watch
 
     digest = battery.digest(what)
-    kept = JOURNALS / f"{path.stem}-{_identity(rubric, named, digest)}.sqlite"
+    kept = JOURNALS / f"{called}-{_identity(rubric, named, digest)}.sqlite"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with journaling(kept) as keeper, Watch(console or Console(stderr=True)) as watch:
         tool, asked = anyio.run(_asked, judge, rubric, opened, readout, what, repeats, keeper, watch)
@@ -90,7 +91,7 @@ def make(
         emeval=__version__,
         created=now(),
         command=command,
-        measured=measure(asked.items, asked.attacks, sought, _cost(full_name(tool.model), asked.usage)),
+        measured=measure(asked.items, asked.attacks, sought, _cost(tool, asked.usage, path)),
         errors=asked.errors,
         items=asked.items,
         attacks=asked.attacks,
@@ -151,19 +152,22 @@ def _identity(judge: Judge, model: str, digest: str) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _cost(model: str, used: asking.Usage) -> Cost:
-    """Return what 1,000 answers cost, each number with three digits."""
+def _cost(tool: Instrument, used: asking.Usage, path: Path) -> Cost:
+    """Return what 1,000 answers cost, each number with three digits.
+
+    Where all was in the journal already, the time is that of the card that stands in `path`.
+    """
     tokens = 1000 * used.input_tokens, 1000 * used.output_tokens
     price = cost(
         Usage(
             role="judge",
-            model=model,
+            model=full_name(tool.model),
             requests=0,
             input_tokens=round(tokens[0]),
             output_tokens=round(tokens[1]),
         )
     )
-    seconds = None if used.seconds is None else _short(1000 * used.seconds)
+    seconds = _seconds_before(tool, path) if used.seconds is None else _short(1000 * used.seconds)
     return Cost(
         requests=_short(1000 * used.requests),
         input_tokens=_short(tokens[0]),
@@ -171,6 +175,14 @@ def _cost(model: str, used: asking.Usage) -> Cost:
         dollars=None if price is None else _short(price),
         seconds=seconds,
     )
+
+
+def _seconds_before(tool: Instrument, path: Path) -> float | None:
+    try:
+        before = library.read(Card, path)
+    except UserError:  # there is none, or a broken one, which is replaced
+        return None
+    return before.measured.cost.seconds if before.fingerprint == tool.fingerprint else None
 
 
 def _short(number: float) -> float:
