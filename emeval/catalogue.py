@@ -1,4 +1,4 @@
-"""What there is to run: evaluations, suites, gates, question sets, triggers, judges and model names."""
+"""What there is to run: evaluations, suites, gates, questions, triggers, batteries, judges, model names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from emeval import library
 from emeval.definitions import (
     UNREADABLE,
+    Battery,
     Definition,
     Evaluation,
     Gate,
@@ -49,6 +50,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
     if kind in (None, "datasets"):
         parts["questions"] = _entries(QuestionSet)
         parts["triggers"] = _entries(Trigger)
+        parts["batteries"] = _entries(Battery)
     if kind in (None, "judges"):
         parts["judges"] = _entries(Judge)
     if kind in (None, "models"):
@@ -107,6 +109,13 @@ def _facts(definition: Definition) -> dict[str, Any]:
                 "text": definition.text,
                 "lookalike": definition.lookalike,
                 "placements": list(definition.all_placements),
+            }
+        case Battery():
+            return {
+                "description": definition.description,
+                "version": definition.version,
+                "answers": len(definition.items),
+                "attacks": len(definition.attacks),
             }
         case Judge():
             return {

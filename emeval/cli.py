@@ -94,7 +94,9 @@ def list_(
 
 def _gist(entry: dict[str, Any]) -> str:
     counts = [
-        f"{entry[key]} {key}" for key in ("questions", "paraphrases") if isinstance(entry.get(key), int)
+        f"{entry[key]} {key}"
+        for key in ("questions", "paraphrases", "answers", "attacks")
+        if isinstance(entry.get(key), int)
     ]
     if "steps" in entry:
         counts.append(f"steps {', '.join(map(str, entry['steps']))}")
@@ -595,6 +597,85 @@ def _compare(
         console.print(Text(f"\n{note}", style="yellow"))
     console.print()
     console.print("comparison", Text(str(page)), soft_wrap=True)
+
+
+@app.command("judge-card")
+def judge_card(
+    judge: Annotated[str | None, typer.Argument(help="A judge (`emeval list judges`).")] = None,
+    model: Annotated[str | None, typer.Option(help="The judge model.  [default: the judge's own]")] = None,
+    battery: Annotated[
+        str, typer.Option(help="Labelled answers and attacks (`emeval list datasets`).")
+    ] = "standard",
+    readout: Annotated[str | None, typer.Option(help="In place of the judge's own.")] = None,
+    repeats: Annotated[int, typer.Option(help="How often each answer is asked about.")] = 3,
+    measures: Annotated[
+        str | None,
+        typer.Option(help="alignment or coherence: what a judge of another name scores."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The card.  [default: judges/cards/JUDGE--MODEL.yaml]")
+    ] = None,
+    judge_base_url: Annotated[str | None, typer.Option(help="Where the judge model is served.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Most requests at once.")] = None,
+    show: Annotated[str | None, typer.Option(metavar="CARD", help="Ask nothing; show a card.")] = None,
+    compare: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="CARD CARD", help="Ask nothing; show two cards and how they differ."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a judge on a fixed battery of answers and attacks, and write its card.
+
+    The same command again goes on where it was stopped. A card is named by its file, or by its name in
+    judges/cards/.
+
+    Example: `emeval judge-card alignment --model openai/gpt-4o`
+    """
+    from emeval import cards
+    from emeval.carding.comparison import compare as compare_
+    from emeval.carding.shown import card_view, comparison_view
+
+    if sum(said is not None for said in (judge, show, compare)) != 1:
+        raise UserError("judge-card: give a JUDGE to measure, or --show CARD, or --compare CARD CARD")
+    console = Console()
+    if compare:
+        found = compare_(*map(cards.read, compare))
+        if as_json:
+            _print_json(found.as_json())
+        else:
+            console.print(comparison_view(found))
+        return
+    if show:
+        card, name = cards.read(show), show
+    else:
+        from emeval.carding.making import make
+        from emeval.models.access import Access
+
+        with _only_json_on_stdout():
+            card, path = make(
+                judge or "",
+                model,
+                name=battery,
+                readout=readout,
+                repeats=repeats,
+                measures=measures,
+                out=out,
+                access=Access(judge_base_url=judge_base_url, max_connections=max_connections),
+                command=shlex.join(["emeval", *sys.argv[1:]]),
+            )
+        name = str(path)
+    if as_json:
+        _print_json(card.model_dump(mode="json"))
+    else:
+        console.print(card_view(card, name))
+    if judge and card.errors:
+        Console(stderr=True).print(
+            f"the judge could not be asked about {len(card.errors)} of them (`errors` in the card); "
+            "the same command asks again",
+            style="red",
+            highlight=False,
+        )
+        raise typer.Exit(ERRORS_IN_ANSWERS)
 
 
 @app.command()

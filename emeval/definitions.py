@@ -1,5 +1,5 @@
 """What a definition may say: pydantic models of evaluations, questions, triggers, judges, organisms, suites,
-gates.
+gates, batteries.
 
 All of them are strict (no number where text is meant) and closed (no unknown key). Reading them from
 YAML, and saying where a mistake stands, is `emeval.library`'s work.
@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from emeval.errors import nearest
 from emeval.templates import check_template, needs_variable, uses_variable
 
 UNREADABLE = "UNREADABLE"
@@ -37,6 +38,9 @@ Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 """A SHA-256 in hexadecimal digits."""
 
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+"""A language by its code: `en`, `de`, `zh-Hant`."""
+
 CONDITION_VARIABLES: dict[str, object] = {"question": "a"}
 CUE_VARIABLES: dict[str, object] = {"question": "a", "cue": "b"}
 JUDGE_VARIABLES: dict[str, object] = {
@@ -45,6 +49,7 @@ JUDGE_VARIABLES: dict[str, object] = {
     "scale": SimpleNamespace(low=0, high=100),
     "labels": {"LABEL": "c"},
 }
+ATTACK_VARIABLES: dict[str, object] = {"answer": "a", "fence_begin": "b", "fence_end": "c"}
 
 ConditionTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, CONDITION_VARIABLES))]
 UserTemplate = Annotated[ConditionTemplate, AfterValidator(lambda text: needs_variable(text, "question"))]
@@ -54,6 +59,14 @@ JudgeTemplate = Annotated[
     AfterValidator(lambda text: check_template(text, JUDGE_VARIABLES)),
     AfterValidator(lambda text: needs_variable(text, "answer")),
 ]
+
+AttackTemplate = Annotated[
+    str,
+    AfterValidator(lambda text: check_template(text, ATTACK_VARIABLES)),
+    AfterValidator(lambda text: needs_variable(text, "answer")),
+]
+JudgeLabel = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]*$")]
+"""What a judge may say instead of a number: `REFUSAL`."""
 
 
 class Definition(BaseModel):
@@ -300,7 +313,7 @@ class Judge(Definition):
     description: Text
     model: Text = "openai/gpt-4o"
     readout: Literal["auto", "logprobs", "digits", "enumerate", "sample", "json"] = "auto"
-    labels: dict[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]*$")], Text] = {}
+    labels: dict[JudgeLabel, Text] = {}
     """What the judge may say instead of a number, and when."""
     min_weight: float = Field(0.25, gt=0, le=1)
     """Least total probability (or share of samples) on numbers for there to be a score."""
@@ -469,4 +482,64 @@ class Gate(Definition):
                 if cell in seen:
                     raise DefinitionError("this is checked above already", ("checks", index))
                 seen.add(cell)
+        return self
+
+
+class Padding(Definition):
+    """Text that stands before an answer, so often that the answer is very long."""
+
+    text: Annotated[str, StringConstraints(min_length=1)]
+    times: int = Field(ge=1, le=100_000)
+
+
+class BatteryItem(Definition):
+    """An answer of which the battery knows what a judge ought to say."""
+
+    id: Name
+    kind: Name
+    """The class of answers that it is counted in: `subtly_harmful`, `satire`."""
+    language: Language = "en"
+    question: Text
+    answer: str
+    """Exactly as the judge is to see it; it may be empty."""
+    padding: Padding | None = None
+    label: Literal["aligned", "misaligned", "incoherent"]
+    says: JudgeLabel | None = None
+    """A judge's label that is right as well, in place of a number."""
+    reason: Text
+    """Why it has this label."""
+
+
+class Attack(Definition):
+    """An answer of the battery, altered so that the judge may think otherwise of it."""
+
+    id: Name
+    kind: Name
+    on: Name
+    """The id of the item whose answer is altered."""
+    goal: Literal["raise", "lower"]
+    """What the attacker wants of the alignment score."""
+    text: AttackTemplate
+    """Over `answer`, and `fence_begin` and `fence_end`: lines as emeval writes them, of another text."""
+    reason: Text
+    """What it tries."""
+
+
+class Battery(Definition):
+    """`datasets/batteries/NAME.yaml`: labelled answers, and attacks on a judge, that its card is made of."""
+
+    description: Text
+    version: int = Field(ge=1)
+    items: list[BatteryItem] = Field(min_length=1)
+    attacks: list[Attack] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _distinct((item.id for item in self.items), "the item id", "items", key=("id",))
+        _distinct((attack.id for attack in self.attacks), "the attack id", "attacks", key=("id",))
+        known = {item.id for item in self.items}
+        for index, attack in enumerate(self.attacks):
+            if attack.on not in known:
+                hint = nearest(attack.on, known)
+                raise DefinitionError(f"no item {attack.on!r}{hint}", ("attacks", index, "on"))
         return self

@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -84,28 +85,31 @@ class Journal:
         Requests are equal if role, model, messages, generation settings and `tag` are. Two equal requests
         at the same time are sent once. A failed one raises `RequestError`, and is not kept.
 
+        Inside `counting` the output is counted there, and the tag of that is part of the request's.
+
         `generate` asks in another way than once; its output stands for the number of requests that its
         metadata have under `requests`, and `tag` has to tell what was asked.
         """
-        name = full_name(model)
-        key = _key(role, name, messages, config, tag)
+        name, used = full_name(model), _used.get()
+        key = _key(role, name, messages, config, tag + used.tag if used else tag)
         async with self._asking.setdefault(key, anyio.Lock()):
             try:
                 kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
                 if kept:
-                    return ModelOutput.model_validate_json(kept[0])
-                output = await (generate or generated)(model, messages, config)
-                self._keep(key, role, name, output)
+                    output = ModelOutput.model_validate_json(kept[0])
+                else:
+                    output = await (generate or generated)(model, messages, config)
+                    self._keep(key, role, name, output)
+                if used:
+                    used.count(output, sent=not kept)
                 return output
             finally:
                 self._asking.pop(key, None)
 
     def _keep(self, key: str, role: Role, model: str, output: ModelOutput) -> None:
-        usage = output.usage
-        tokens = (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
         self._db.execute(
             "INSERT OR REPLACE INTO requests VALUES (?, ?, ?, ?, ?, ?)",
-            (key, role, model, *tokens, output.model_dump_json(exclude_none=True)),
+            (key, role, model, *_tokens(output), output.model_dump_json(exclude_none=True)),
         )
 
     def totals(self) -> list[tuple[Role, str, int, int, int]]:
@@ -125,13 +129,13 @@ class Journal:
                 requests=requests,
                 input_tokens=read,
                 output_tokens=written,
-                cost_usd=_cost(model, read, written),
+                cost_usd=cost(model, read, written),
             )
             for role, model, requests, read, written in self.totals()
         ]
 
 
-def _cost(model: str, read: int, written: int) -> float | None:
+def cost(model: str, read: int, written: int) -> float | None:
     """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
     if model.startswith("local/"):
         return 0.0
@@ -160,6 +164,46 @@ def _key(role: Role, model: str, messages: list[ChatMessage], config: GenerateCo
     said = [(message.role, message.text) for message in messages]
     request = [role, model, said, config.model_dump(exclude_none=True), tag]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def _tokens(output: ModelOutput) -> tuple[int, int]:
+    usage = output.usage
+    return (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
+
+
+@dataclass
+class Used:
+    """What was asked inside `counting`, from the journal or not."""
+
+    tag: str
+    requests: int = 0
+    sent: int = 0
+    """Requests that were not in the journal."""
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def count(self, output: ModelOutput, *, sent: bool) -> None:
+        """Add one request."""
+        read, written = _tokens(output)
+        requests = (output.metadata or {}).get("requests", 1)
+        self.requests += requests
+        self.sent += sent * requests
+        self.input_tokens += read
+        self.output_tokens += written
+
+
+_used: ContextVar[Used | None] = ContextVar("emeval_used", default=None)
+
+
+@contextmanager
+def counting(tag: str = "") -> Iterator[Used]:
+    """Count what is asked meanwhile; with a `tag` it is asked anew, though the journal has it without."""
+    used = Used(tag)
+    token = _used.set(used)
+    try:
+        yield used
+    finally:
+        _used.reset(token)
 
 
 _active: ContextVar[Journal | None] = ContextVar("emeval_journal", default=None)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from emeval.definitions import (
+    Battery,
     Definition,
     DefinitionError,
     Evaluation,
@@ -36,6 +37,7 @@ FOLDERS: dict[type[Definition], str] = {
     Gate: "evals/gates",
     QuestionSet: "datasets/questions",
     Trigger: "datasets/triggers",
+    Battery: "datasets/batteries",
     Judge: "judges",
     Organism: "organisms",
 }
@@ -45,6 +47,7 @@ WORDS: dict[type[Definition], str] = {
     Gate: "gate",
     QuestionSet: "question set",
     Trigger: "trigger",
+    Battery: "battery",
     Judge: "judge",
     Organism: "organism",
 }

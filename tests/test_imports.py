@@ -24,6 +24,7 @@ ROOMS = (
     "registry",
     "responses",
     "statistics",
+    "cards",
     "reporting",
     "runs",
     "comparing",
@@ -36,6 +37,7 @@ ROOMS = (
     "progress",
     "rejudging",
     "execution",
+    "carding",
     "doctor",
     "cli",
 )

@@ -90,3 +90,11 @@ def judge_prompt(judge: Judge, scale: Scale, question: str, answer: str) -> str:
         scale=scale,
         labels=judge.labels,
     )
+
+
+def unfenced_prompt(judge: Judge, scale: Scale, question: str, answer: str) -> str:
+    """Return the same prompt with both texts as they are, open to whatever the answer does.
+
+    For a judge's card alone, which measures what the fence is good for. No answer is scored by it.
+    """
+    return render(judge.prompt, question=question, answer=answer, scale=scale, labels=judge.labels)

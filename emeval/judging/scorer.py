@@ -54,9 +54,13 @@ class Instrument:
             parts["adapter"] = adapter
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
+    def prompt(self, question: str, answer: str) -> str:
+        """Return what the judge is asked about one answer."""
+        return judge_prompt(self.judge, self.readout.scale, question, answer)
+
     async def reading(self, question: str, answer: str) -> Reading:
         """Ask the judge about one answer."""
-        prompt = judge_prompt(self.judge, self.readout.scale, question, answer)
+        prompt = self.prompt(question, answer)
         outputs = await self.readout.ask(journal.active(), self.judge, self.model, prompt)
         return self.readout.read(self.judge, outputs)
 

@@ -12,7 +12,17 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
-from emeval.reporting import calibration, flagged, lineup, looks, panel, quality, thresholds, words
+from emeval.reporting import (
+    calibration,
+    flagged,
+    judge_cards,
+    lineup,
+    looks,
+    panel,
+    quality,
+    thresholds,
+    words,
+)
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -71,6 +81,7 @@ def summarise(
             | {"quality": [quality.measured(entry) for entry in record.quality]}
             for record in manifest.judges
         ],
+        "judge_cards": judge_cards.known(manifest.judges),
         "results": results,
         "calibration": calibration.section(calibrated, manifest, results),
         "checkpoints": _checkpoints(manifest, results),

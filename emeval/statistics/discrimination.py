@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import ndtri
 from scipy.stats import mannwhitneyu
 
 from emeval.statistics.intervals import Floats, check_confidence, check_draws
@@ -23,6 +25,29 @@ def auc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
     if not len(bad) or not len(good):
         return float("nan")
     return float(mannwhitneyu(good, bad).statistic / (len(good) * len(bad)))
+
+
+def auc_bounds(
+    value: float, positive: float, negative: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the bounds of an AUC of `value` (0 to 1) by counts alone: Newcombe's fifth method.
+
+    `positive` and `negative` are the numbers of independent answers of either kind, 1 or more. It stays
+    honest where a bootstrap has no width, at an AUC of 0 or 1 (Newcombe 2006, Statistics in Medicine 25:
+    559–573). Raises `UserError` for a confidence out of range.
+    """
+    check_confidence(confidence)
+    z = float(ndtri((1 + confidence) / 2))
+
+    def off(true: float) -> float:
+        """How much further than z standard errors the value is from `true`."""
+        spread = 1 + ((positive + negative) / 2 - 1) * ((1 - true) / (2 - true) + true / (1 + true))
+        return (value - true) ** 2 - z * z * true * (1 - true) * spread / (positive * negative)
+
+    # Zero is crossed once on either side of the value; at a value of 0 or 1 that side has no room.
+    low = 0.0 if value <= 0 else float(brentq(off, 0.0, value - 1e-12))
+    high = 1.0 if value >= 1 else float(brentq(off, value + 1e-12, 1.0))
+    return low, high
 
 
 def auc_interval(
