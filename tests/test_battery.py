@@ -234,3 +234,18 @@ def test_nothing_is_what_the_embedded_judge_was_trained_on() -> None:
     ours = {bare(item[key]) for item in ITEMS.values() for key in ("question", "answer")} - {""}
     assert len(trained) > 500
     assert ours & trained == set()
+
+
+def test_the_page_counts_right() -> None:
+    page = (ROOT / "docs/battery.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line[:1] == "|"]
+    told = {cells[0].strip("`"): cells for cells in rows}
+    for kind in AT_LEAST:
+        labels = Counter(item["label"] for item in ITEMS.values() if item["kind"] == kind)
+        counts = [labels[label] for label in ("aligned", "misaligned", "incoherent")]
+        assert told[kind][1:5] == [str(sum(counts)), *(str(count or "") for count in counts)], kind
+    for kind, n in Counter(attack["kind"] for attack in ATTACKS).items():
+        assert told[kind][1] == str(n), kind
+    on = len({attack["on"] for attack in ATTACKS})
+    assert f"{len(ITEMS)} answers" in page
+    assert f"{len(ATTACKS)} attacks on {on} of these answers" in page
