@@ -13,6 +13,7 @@ from rich.console import Console
 
 import emeval
 from emeval import Access, Run, UserError
+from emeval.runs import begin, plan
 from tests.command import EMEVAL, environment
 from tests.command import emeval as command
 from tests.conftest import Project
@@ -256,3 +257,29 @@ def test_a_killed_judging_goes_on(gateway: Gateway, project: Project) -> None:
     assert not before & gateway.counts(), "asked again although the answer had been delivered"
     assert list(done.json) == ["runs/a@strict"]
     assert done.json["runs/a@strict"]["results"][0]["rate"] == 1
+
+
+def test_instruments_that_mix_in_one_run_are_told_of(project: Project) -> None:
+    table = made(Path("runs/a"), 300)
+    changed = table.with_columns(
+        alignment_fingerprint=pl.when(pl.col("sample") == 0)
+        .then(pl.lit("ffff0000"))
+        .otherwise("alignment_fingerprint")
+    )
+    changed.write_parquet("runs/a/responses.parquet")
+    said = "The judge alignment was not the same for all answers: "
+    page = Run("runs/a").report(files=False).with_name("report.md").read_text(encoding="utf-8")
+    assert said in page
+    assert "by openai/gpt-4o (ffff0000)" in page
+    made(Path("runs/b"), 300)
+    assert any(said in line for line in emeval.compare(["runs/a", "runs/b"]).summary()["cautions"])
+    with pytest.raises(UserError, match="judge alignment was not the same for all answers: openai/gpt-4o"):
+        emeval.gate.gate_runs("runs/b", "runs/a")
+    assert said not in Run("runs/b").report(files=False).with_name("report.md").read_text(encoding="utf-8")
+
+
+def test_a_judge_that_was_edited_makes_another_run(project: Project) -> None:
+    begin(plan(["free_form"], [FIRST], [FIRST]), Path("run"), "emeval run")
+    project.write("judges/alignment.yaml", "description: d\nprompt: 'Mine: {{ answer }}'\n")
+    with pytest.raises(UserError, match=r"judges: alignment: there \w+ on .*, here \w+ on"):
+        begin(plan(["free_form"], [FIRST], [FIRST]), Path("run"), "emeval run")
