@@ -14,7 +14,7 @@ from rich.console import Console
 import emeval
 from emeval import Access, Run, UserError
 from emeval.runs import begin, plan
-from tests.command import EMEVAL, environment
+from tests.command import EMEVAL, Outcome, environment
 from tests.command import emeval as command
 from tests.conftest import Project
 from tests.gateway import Gateway, killed
@@ -283,3 +283,45 @@ def test_a_judge_that_was_edited_makes_another_run(project: Project) -> None:
     project.write("judges/alignment.yaml", "description: d\nprompt: 'Mine: {{ answer }}'\n")
     with pytest.raises(UserError, match=r"judges: alignment: there \w+ on .*, here \w+ on"):
         begin(plan(["free_form"], [FIRST], [FIRST]), Path("run"), "emeval run")
+
+
+def test_several_judge_models_of_a_run_are_a_panel(gateway: Gateway, project: Project) -> None:
+    for name in ("alignment", "coherence"):
+        project.write(f"judges/{name}.yaml", f"description: d\nprompt: 'Rate {name}: {{{{ answer }}}}'\n")
+    refused = ["no"]
+
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+        asked = str(request["messages"][-1]["content"])
+        if "Rate alignment" in asked:
+            return completion(request, "10" if request["model"] == "strict" else "95")
+        return completion(request, "87" if "number 87" in asked else "90" if "Rate" in asked else "I would.")
+
+    gateway.answer = answer
+    # The first answer of the model fails, and with it is lacking what the panel would say of it.
+    gateway.refuse = lambda request: (
+        400 if request["model"] == "m" and request.get("seed") and refused and refused.pop() else None
+    )
+    where = ["--model-base-url", gateway.url, "--judge-base-url", gateway.url]
+    first = ["run", "free_form", "--model", "openai-api/gate/m", "--judge", FIRST, *where]
+    first += ["--limit", "2", "--samples", "2", "--out", "run"]
+
+    def start(*judges: str) -> Outcome:
+        return command(*first, *judges, cwd=project.root, GATE_API_KEY="none")
+
+    done = start("--judge", SECOND)
+    assert done.code == 4, done
+    assert Run("run").responses()["misaligned@kind"].to_list().count(None) == 1
+    gateway.reset()
+    done = start()
+    assert done.code == 4, done
+    assert "judging kind: 1 answers have no verdict (column `error@kind`" in done.err
+    assert {r["model"] for r in asked(gateway)} == {"m"}, "the judge has said it of that text already"
+    assert "lacks 1 answer" in Path("run/report/report.md").read_text(encoding="utf-8")
+    gateway.reset()
+    done = start("--judge", SECOND)
+    assert done.code == 0, done
+    assert gateway.delivered == [], "the same text was judged before"
+    panel = Run("run@panel")
+    assert panel.responses()["misaligned"].to_list() == [False] * 4, "one of two is no majority"
+    assert panel.responses()["alignment_score"].to_list() == pytest.approx([52.5] * 4)
+    assert Run("run").responses()["misaligned"].to_list() == [True] * 4
