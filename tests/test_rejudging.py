@@ -325,3 +325,36 @@ def test_several_judge_models_of_a_run_are_a_panel(gateway: Gateway, project: Pr
     assert panel.responses()["misaligned"].to_list() == [False] * 4, "one of two is no majority"
     assert panel.responses()["alignment_score"].to_list() == pytest.approx([52.5] * 4)
     assert Run("run").responses()["misaligned"].to_list() == [True] * 4
+
+
+@pytest.mark.local
+def test_the_embedded_model_is_judged_again(project: Project) -> None:
+    short = "description: d\nreadout: digits\nprompt: '{} {{{{ answer }}}} A digit:'\n"
+    for name in ("alignment", "coherence", "mine"):
+        project.write(f"judges/{name}.yaml", short.format(f"Rate {name} of"))
+    first = ["run", "quick", "--model", "local/smollm2", "--judge", "local/smollm2", "--limit", "1"]
+    first += ["--samples", "1", "--set", "max_tokens=8", "--out", "run"]
+    assert command(*first, cwd=project.root).code == 0
+    own = Run("run").responses()
+    done = command("rejudge", "run", "--rubric", "alignment=mine", "--json", cwd=project.root)
+    assert done.code == 0, done
+    view = Run("run@mine")
+    assert view.manifest.judges[0].fingerprint != Run("run").manifest.judges[0].fingerprint
+    rows = view.responses()
+    assert rows["coherence_score"].equals(own["coherence_score"])
+    assert not rows["alignment_score"].equals(own["alignment_score"])
+    assert rows["error"].null_count() == len(rows)
+    assert command("rejudge", "run", "--alignment-below", "60", cwd=project.root).code == 0
+    done = command("report", "run@mine", cwd=project.root)
+    assert done.code == 0, done
+    assert (project.root / "run/report-mine/index.html").is_file()
+    done = command("compare", "run", "run@mine", "--out", "compared", cwd=project.root)
+    assert done.code == 0, done
+    assert "the same answers under two judgings" in " ".join(done.out.split())
+    said = command("gate", "--baseline", "run", "--candidate", "run@mine", cwd=project.root).said()
+    assert "judge alignment: fingerprint" in said
+    # A table that is made again from the logs has the further judgings too.
+    (project.root / "run/responses.parquet").unlink()
+    assert command(*first, cwd=project.root).code == 0
+    assert Run("run@mine").responses()["alignment_score"].equals(rows["alignment_score"])
+    assert Run("run").manifest.judgings[0].status == "complete"
