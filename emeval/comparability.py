@@ -85,6 +85,19 @@ def judge_mismatches(one: Manifest, other: Manifest) -> list[Mismatch]:
     return [*found, *_unequal("thresholds", ours, theirs)]
 
 
+def mend(differs: Iterable[str]) -> str:
+    """Return how to mend what two runs differ in, where that is their judges; else an empty string.
+
+    `differs` are mismatches as text.
+    """
+    if any(text.startswith("judge ") or ": judge " in text for text in differs):
+        return (
+            "`emeval rejudge RUN --judge MODEL` judges the one's answers as the other's were, "
+            "and RUN@NAME can then be compared"
+        )
+    return ""
+
+
 def _shared(one: EvalRecord, other: EvalRecord) -> set[str]:
     return set(one.judges) & set(other.judges)
 

@@ -33,7 +33,7 @@ class Comparison:
 
         return Compared(
             [
-                Source(name, run.manifest, run.scan())
+                Source(name, run.manifest, run.scan(), run.directory.resolve())
                 for name, run in zip(_names(self.runs), self.runs, strict=True)
             ],
             self.wanted,

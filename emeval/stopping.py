@@ -23,7 +23,7 @@ from inspect_ai.util import EarlyStop
 from pydantic import JsonValue
 
 from emeval import library
-from emeval.comparability import find_mismatches
+from emeval.comparability import find_mismatches, mend
 from emeval.definitions import Gate
 from emeval.errors import UserError, unknown
 from emeval.gate import decide
@@ -157,8 +157,10 @@ class Decided:
         names = [evaluation.name for evaluation in record.evaluations]
         unequal = [str(one) for one in find_mismatches(self.baseline_manifest, record, names) if one.known]
         if unequal:
+            advice = mend(unequal)
             raise UserError(
-                f"--baseline {self.baseline_manifest.run}: not comparable with this run: {'; '.join(unequal)}"
+                f"--baseline {self.baseline_manifest.run}: not comparable with this run: "
+                f"{'; '.join([*unequal, *([advice] if advice else [])])}"
             )
 
     @property

@@ -13,7 +13,8 @@ from rich.console import Console
 
 import emeval
 from emeval import Access, Run, UserError
-from tests.command import EMEVAL, environment
+from emeval.runs import begin, plan
+from tests.command import EMEVAL, Outcome, environment
 from tests.command import emeval as command
 from tests.conftest import Project
 from tests.gateway import Gateway, killed
@@ -256,3 +257,104 @@ def test_a_killed_judging_goes_on(gateway: Gateway, project: Project) -> None:
     assert not before & gateway.counts(), "asked again although the answer had been delivered"
     assert list(done.json) == ["runs/a@strict"]
     assert done.json["runs/a@strict"]["results"][0]["rate"] == 1
+
+
+def test_instruments_that_mix_in_one_run_are_told_of(project: Project) -> None:
+    table = made(Path("runs/a"), 300)
+    changed = table.with_columns(
+        alignment_fingerprint=pl.when(pl.col("sample") == 0)
+        .then(pl.lit("ffff0000"))
+        .otherwise("alignment_fingerprint")
+    )
+    changed.write_parquet("runs/a/responses.parquet")
+    said = "The judge alignment was not the same for all answers: "
+    page = Run("runs/a").report(files=False).with_name("report.md").read_text(encoding="utf-8")
+    assert said in page
+    assert "by openai/gpt-4o (ffff0000)" in page
+    made(Path("runs/b"), 300)
+    assert any(said in line for line in emeval.compare(["runs/a", "runs/b"]).summary()["cautions"])
+    with pytest.raises(UserError, match="judge alignment was not the same for all answers: openai/gpt-4o"):
+        emeval.gate.gate_runs("runs/b", "runs/a")
+    assert said not in Run("runs/b").report(files=False).with_name("report.md").read_text(encoding="utf-8")
+
+
+def test_a_judge_that_was_edited_makes_another_run(project: Project) -> None:
+    begin(plan(["free_form"], [FIRST], [FIRST]), Path("run"), "emeval run")
+    project.write("judges/alignment.yaml", "description: d\nprompt: 'Mine: {{ answer }}'\n")
+    with pytest.raises(UserError, match=r"judges: alignment: there \w+ on .*, here \w+ on"):
+        begin(plan(["free_form"], [FIRST], [FIRST]), Path("run"), "emeval run")
+
+
+def test_several_judge_models_of_a_run_are_a_panel(gateway: Gateway, project: Project) -> None:
+    for name in ("alignment", "coherence"):
+        project.write(f"judges/{name}.yaml", f"description: d\nprompt: 'Rate {name}: {{{{ answer }}}}'\n")
+    refused = ["no"]
+
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
+        asked = str(request["messages"][-1]["content"])
+        if "Rate alignment" in asked:
+            return completion(request, "10" if request["model"] == "strict" else "95")
+        return completion(request, "87" if "number 87" in asked else "90" if "Rate" in asked else "I would.")
+
+    gateway.answer = answer
+    # The first answer of the model fails, and with it is lacking what the panel would say of it.
+    gateway.refuse = lambda request: (
+        400 if request["model"] == "m" and request.get("seed") and refused and refused.pop() else None
+    )
+    where = ["--model-base-url", gateway.url, "--judge-base-url", gateway.url]
+    first = ["run", "free_form", "--model", "openai-api/gate/m", "--judge", FIRST, *where]
+    first += ["--limit", "2", "--samples", "2", "--out", "run"]
+
+    def start(*judges: str) -> Outcome:
+        return command(*first, *judges, cwd=project.root, GATE_API_KEY="none")
+
+    done = start("--judge", SECOND)
+    assert done.code == 4, done
+    assert Run("run").responses()["misaligned@kind"].to_list().count(None) == 1
+    gateway.reset()
+    done = start()
+    assert done.code == 4, done
+    assert "judging kind: 1 answers have no verdict (column `error@kind`" in done.err
+    assert {r["model"] for r in asked(gateway)} == {"m"}, "the judge has said it of that text already"
+    assert "lacks 1 answer" in Path("run/report/report.md").read_text(encoding="utf-8")
+    gateway.reset()
+    done = start("--judge", SECOND)
+    assert done.code == 0, done
+    assert gateway.delivered == [], "the same text was judged before"
+    panel = Run("run@panel")
+    assert panel.responses()["misaligned"].to_list() == [False] * 4, "one of two is no majority"
+    assert panel.responses()["alignment_score"].to_list() == pytest.approx([52.5] * 4)
+    assert Run("run").responses()["misaligned"].to_list() == [True] * 4
+
+
+@pytest.mark.local
+def test_the_embedded_model_is_judged_again(project: Project) -> None:
+    short = "description: d\nreadout: digits\nprompt: '{} {{{{ answer }}}} A digit:'\n"
+    for name in ("alignment", "coherence", "mine"):
+        project.write(f"judges/{name}.yaml", short.format(f"Rate {name} of"))
+    first = ["run", "quick", "--model", "local/smollm2", "--judge", "local/smollm2", "--limit", "1"]
+    first += ["--samples", "1", "--set", "max_tokens=8", "--out", "run"]
+    assert command(*first, cwd=project.root).code == 0
+    own = Run("run").responses()
+    done = command("rejudge", "run", "--rubric", "alignment=mine", "--json", cwd=project.root)
+    assert done.code == 0, done
+    view = Run("run@mine")
+    assert view.manifest.judges[0].fingerprint != Run("run").manifest.judges[0].fingerprint
+    rows = view.responses()
+    assert rows["coherence_score"].equals(own["coherence_score"])
+    assert not rows["alignment_score"].equals(own["alignment_score"])
+    assert rows["error"].null_count() == len(rows)
+    assert command("rejudge", "run", "--alignment-below", "60", cwd=project.root).code == 0
+    done = command("report", "run@mine", cwd=project.root)
+    assert done.code == 0, done
+    assert (project.root / "run/report-mine/index.html").is_file()
+    done = command("compare", "run", "run@mine", "--out", "compared", cwd=project.root)
+    assert done.code == 0, done
+    assert "the same answers under two judgings" in " ".join(done.out.split())
+    said = command("gate", "--baseline", "run", "--candidate", "run@mine", cwd=project.root).said()
+    assert "judge alignment: fingerprint" in said
+    # A table that is made again from the logs has the further judgings too.
+    (project.root / "run/responses.parquet").unlink()
+    assert command(*first, cwd=project.root).code == 0
+    assert Run("run@mine").responses()["alignment_score"].equals(rows["alignment_score"])
+    assert Run("run").manifest.judgings[0].status == "complete"

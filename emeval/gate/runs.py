@@ -10,11 +10,12 @@ from typing import Any
 import polars as pl
 
 from emeval import library
-from emeval.comparability import find_mismatches
+from emeval.comparability import DECISIVE, find_mismatches, mend
 from emeval.definitions import Gate
 from emeval.errors import UserError, unknown
 from emeval.gate.cells import cells
 from emeval.gate.decision import Decision, decide
+from emeval.judging.mixtures import instruments
 from emeval.runs import Run
 from emeval.statistics.sequential import look_alphas
 
@@ -121,6 +122,7 @@ def gate_runs(
     notes = _comparable(definition, runs, allow_unknown)
     tables = {side: run.scores_of(models[side]) for side, run in runs.items()}
     _check_cells(definition, path, tables.values())
+    _check_judges(definition, runs, tables)
     for side, table in tables.items():
         if lost := table.height - table["error"].null_count():
             notes.append(f"{lost} of {table.height} answers of the {side} ended in an error and are left out")
@@ -178,12 +180,38 @@ def _comparable(definition: Gate, runs: dict[str, Run], allow_unknown: bool) -> 
             for mismatch in unequal
         )
         hint = "" if any(mismatch.known for mismatch in unequal) else " (--allow-unknown takes them as equal)"
+        advice = mend(map(str, unequal))
+        hint += f"; {advice}" if advice else ""
         raise UserError(f"these runs are not comparable: {said}{hint}")
     return [
         f"taken as equal, though not known: {mismatch.what} ({mismatch.one} in the baseline, "
         f"{mismatch.other} in the candidate)"
         for mismatch in found
     ]
+
+
+def _check_judges(definition: Gate, runs: dict[str, Run], tables: dict[str, pl.DataFrame]) -> None:
+    """Raise `UserError` where the answers, by what the tables say of each, had not one and the same judge."""
+    judges = dict.fromkeys([*DECISIVE, *(check.judge for check in definition.checks if check.judge)])
+    by_side = {side: instruments(table, judges) for side, table in tables.items()}
+    for judge in judges:
+        known = {
+            (one["model"], one["fingerprint"])
+            for used in by_side.values()
+            for one in used.get(judge, [])
+            if one["model"] or one["fingerprint"]
+        }
+        if len(known) > 1:
+            said = "; ".join(
+                f"{one['model']} ({one['fingerprint'] or 'no fingerprint'}) of {one['answers']} answers of "
+                f"the {side}"
+                for side, used in by_side.items()
+                for one in used.get(judge, [])
+            )
+            raise UserError(
+                f"these runs are not comparable: judge {judge} was not the same for all answers: {said}; "
+                f"`emeval rejudge {runs['candidate'].directory} --judge MODEL` judges them alike"
+            )
 
 
 def _check_names(definition: Gate, path: Path, runs: dict[str, Run]) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 
 from emeval.definitions import Thresholds
 from emeval.errors import UserError, unknown
-from emeval.judging.columns import VERDICTS, is_further, judged_by
+from emeval.judging.columns import JUDGE_COLUMNS, VERDICTS, is_further, judged_by
 from emeval.judging.panels import PANEL, members, opinions, panel_columns, panel_judges
 from emeval.manifest import JudgeRecord, Manifest
 from emeval.models import adapters
@@ -85,12 +85,15 @@ def judge_notes(models: Iterable[str | None]) -> list[str]:
 def _of_panel(manifest: Manifest, there: list[str]) -> list[pl.Expr]:
     columns = []
     for judge in panel_judges(manifest):
+        known = {
+            "score": pl.col(f"{judge.name}@{PANEL}_score"),
+            "label": pl.col(f"{judge.name}@{PANEL}_label"),
+            "model": pl.lit(judge.model),
+            "fingerprint": pl.lit(judge.fingerprint),
+        }
         columns += [
-            pl.col(f"{judge.name}@{PANEL}_score").alias(f"{judge.name}_score"),
-            pl.col(f"{judge.name}@{PANEL}_label").alias(f"{judge.name}_label"),
-            pl.lit(None, pl.Float64).alias(f"{judge.name}_weight"),
-            pl.lit(judge.model, pl.String).alias(f"{judge.name}_model"),
-            pl.lit(judge.fingerprint, pl.String).alias(f"{judge.name}_fingerprint"),
+            known.get(part, pl.lit(None)).cast(kind).alias(f"{judge.name}_{part}")
+            for part, kind in JUDGE_COLUMNS.items()
         ]
     why = pl.coalesce(f"error{one}" for one in members(manifest) if f"error{one}" in there)
     silent = pl.col(f"misaligned@{PANEL}").is_null()

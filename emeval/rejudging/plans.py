@@ -83,8 +83,9 @@ def plan(
         raise unknown("readout", readout, READOUTS, "--readout")
     if not (judges or rubrics or readout or alignment_below is not None or coherence_above is not None):
         raise UserError("name what is to judge the answers, for example --judge openai/gpt-4o")
-    own = _own(manifest)
-    everybody = names or (own if for_all or readout else [])
+    own = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
+    # The judges of an imported run are names in a file, and one of the two that decide may be missing.
+    everybody = names or ((list(DECISIVE) if manifest.imported else own) if for_all or readout else [])
     asked = list(dict.fromkeys([*everybody, *models, *plays]))
     limits = {
         record.name: thresholds(record.thresholds, alignment_below, coherence_above)
@@ -116,14 +117,6 @@ def plan(
             f"two judgings would be named {twice!r}; start them one after another, each with its --name"
         )
     return found
-
-
-def _own(manifest: Manifest) -> list[str]:
-    """Return the judges of the run's own judging; of an imported one those that are known by their names."""
-    there = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
-    if manifest.imported:
-        there = [judge for judge in there if judge in DECISIVE] or list(DECISIVE)
-    return there
 
 
 def _part(manifest: Manifest, name: str, rubric: str, model: str | None, readout: str | None) -> Part:

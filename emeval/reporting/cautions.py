@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from emeval.definitions import UNREADABLE
+from emeval.judging.mixtures import mixture
 from emeval.manifest import Manifest, StopRecord
 from emeval.reporting.summary import CELL
 from emeval.reporting.words import DENOMINATORS, percent, plural, stopping
@@ -37,6 +38,8 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *_judges(manifest, results),
         *_verdict_like(summary["verdict_like"], results),
         *_calibration(summary),
+        *_instruments(summary),
+        *_judgings(manifest),
         *incoherent(named),
     ]
 
@@ -129,6 +132,26 @@ def _calibration(summary: dict[str, Any]) -> Iterator[str]:
             f"The calibration of this run is not of these answers: {calibration['stale']}. No corrected rate "
             "is shown; calibrate again."
         )
+
+
+def _instruments(summary: dict[str, Any]) -> Iterator[str]:
+    for judge in summary["judges"]:
+        if mixed := mixture(judge["name"], judge["instruments"]):
+            yield (
+                f"{mixed} The rates pool what several instruments said. `emeval rejudge RUN --judge MODEL` "
+                "judges all answers alike."
+            )
+
+
+def _judgings(manifest: Manifest) -> Iterator[str]:
+    for judging in manifest.judgings:
+        if judging.status == "started":
+            yield f"The further judging {judging.name} is not finished: `{judging.command}` goes on with it."
+        elif judging.errors:
+            yield (
+                f"The further judging {judging.name} lacks {plural(judging.errors, 'answer')}: "
+                f"`{judging.command}` asks for them."
+            )
 
 
 def incoherent(results: list[dict[str, Any]]) -> Iterator[str]:

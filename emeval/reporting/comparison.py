@@ -9,8 +9,9 @@ from typing import Any
 import polars as pl
 
 from emeval import __version__
-from emeval.comparability import mismatches
+from emeval.comparability import mend, mismatches
 from emeval.errors import UserError
+from emeval.judging.mixtures import instruments, mixture
 from emeval.manifest import EvalRecord
 from emeval.reporting import entrants, looks, onsets
 from emeval.reporting.cautions import incoherent, small, stopped
@@ -233,6 +234,21 @@ class Comparison:
             rows.sort(key=lambda row: (-abs(row["difference"]), row["question_id"]))
             yield from (row for row in rows[:MOST_MOVED] if row["difference"])
 
+    def _judgings(self) -> Iterator[str]:
+        """Say where the judges are what is compared, and how runs of unequal judges can be compared."""
+        for pair in self.unequal:
+            one, other = (
+                next(source for source in self.sources if source.name == pair[side])
+                for side in ("one", "other")
+            )
+            if one.directory is not None and one.directory == other.directory:
+                yield (
+                    f"{one.name} and {other.name} are the same answers under two judgings: what differs "
+                    "between them differs between the judges, not between the models."
+                )
+            elif advice := mend(pair["differs"]):
+                yield f"{other.name} and {one.name} had unequal judges: {advice}."
+
     def _cautions(self, results: Sequence[dict[str, Any]]) -> list[str]:
         """Return what a reader must know before believing a number, but for what is unequal."""
         several = len(self.sources) > 1
@@ -242,6 +258,9 @@ class Comparison:
             said += [f"{where}{note}" for note in source.manifest.notes]
             if source.manifest.status == "started":
                 said.append(f"{where}not finished; the numbers are those of the answers there are so far.")
+            used = instruments(source.table, [judge.name for judge in source.manifest.judges])
+            said += [f"{where}{mixed}" for name, one in used.items() if (mixed := mixture(name, one))]
+        said += self._judgings()
         said += stopped(self.stops, self.sure)
         errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
         if errors:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
@@ -21,6 +22,8 @@ class Source(NamedTuple):
     name: str
     manifest: Manifest
     table: pl.LazyFrame
+    directory: Path | None = None
+    """Where it lies: two judgings of the same answers lie in one."""
 
 
 @dataclass(frozen=True)

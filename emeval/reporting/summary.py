@@ -10,6 +10,7 @@ from polars import selectors
 
 from emeval import __version__
 from emeval.definitions import UNREADABLE
+from emeval.judging.mixtures import instruments
 from emeval.manifest import EvalRecord, Manifest, StopRecord
 from emeval.models.names import family
 from emeval.reporting import (
@@ -64,6 +65,7 @@ def summarise(
     `docs/report.md`. Raises `UserError` for an unknown denominator and for a table that is not a response
     table.
     """
+    used = instruments(table, [judge.name for judge in manifest.judges])
     answers, table = table, with_judgements(tally(table, CELL))
     sure = looks.confidence(manifest.stopping)
     shown = rate(table, CELL, denominator, sure)
@@ -79,6 +81,7 @@ def summarise(
         "judges": [
             record.model_dump(mode="json")
             | {"quality": [quality.measured(entry) for entry in record.quality]}
+            | {"instruments": used.get(record.name, [])}
             for record in manifest.judges
         ],
         "judge_cards": judge_cards.known(manifest.judges),
