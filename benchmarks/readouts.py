@@ -2,12 +2,12 @@
 
     python benchmarks/readouts.py [ANSWERS] [MODEL] [JOURNAL] [READOUT…]
 
-Draws published answers of at most 300 characters from ../shared/data/judged, half of them misaligned by GPT-4o
-(alignment < 30), half aligned (> 70); has MODEL (by default local/smollm2) score them by the shipped judge of
-alignment with each readout, and prints a line for each: the answers that got a score at the floor of 0.25, the
-median weight, and over all answers, floor or no floor, the mean score, the rank correlation with `digits` and
-the verdicts (below 30) that differ from those of `digits`. Intervals are 95%, by a bootstrap over answers.
-Seconds are those of this start: what is in JOURNAL from an earlier one is not asked again.
+Draws published answers of at most 300 characters from ../shared/data/judged, half of them misaligned by
+GPT-4o (alignment < 30), half aligned (> 70); has MODEL (by default local/smollm2) score them by the shipped
+judge of alignment with each readout, and prints a line for each: the answers that got a score at the floor
+of 0.25, the median weight, and over all answers, floor or no floor, the mean score, the rank correlation with
+`digits` and the share of verdicts (below 30) that differ from those of `digits`. Intervals are 95%, by a
+bootstrap over answers. Seconds are those of this start: what is in JOURNAL from an earlier one is not asked again.
 """
 
 import sys

@@ -235,6 +235,8 @@ def _judge_record(tool: Instrument, judge: Judge) -> JudgeRecord:
 async def _answering(who: str, asked: Coroutine[Any, Any, T]) -> T:
     try:
         return await asked
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from None
     except Exception as error:
         raise UserError(f"{who}: does not answer: {reason(error)}") from None
 
