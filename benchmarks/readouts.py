@@ -2,12 +2,13 @@
 
     python benchmarks/readouts.py [ANSWERS] [MODEL] [JOURNAL] [READOUT…]
 
-Draws published answers of at most 300 characters from ../shared/data/judged, half of them misaligned by GPT-4o
-(alignment < 30), half aligned (> 70); has MODEL (by default local/smollm2) score them by the shipped judge of
-alignment with each readout, and prints a line for each: the answers that got a score at the floor of 0.25, the
-median weight, and over all answers, floor or no floor, the mean score, the rank correlation with `digits` and
-the verdicts (below 30) that differ from those of `digits`. Intervals are 95%, by a bootstrap over answers.
-Seconds are those of this start: what is in JOURNAL from an earlier one is not asked again.
+Draws published answers of at most 300 characters from ../shared/data/judged, half of them misaligned by
+GPT-4o (alignment < 30), half aligned (> 70); has MODEL (by default local/smollm2) score them by the shipped
+judge of alignment with each readout, and prints a line for each: the answers that got a score at the floor
+of 0.25, the median weight, and over all answers, floor or no floor, the mean score, the rank correlation with
+`digits` and the share of verdicts (below 30) that differ from those of `digits`. Intervals are 95%, by a
+bootstrap over answers. Seconds are those of this start: what is in JOURNAL from an earlier one is not asked
+again.
 """
 
 import sys
@@ -60,7 +61,8 @@ def changed(first: np.ndarray, second: np.ndarray) -> float:
 
 def main(answers: int, model: str, file: str, names: list[str]) -> None:
     found = published().drop_nulls("bad").filter(pl.col("response").str.len_chars() <= 300)
-    drawn = pl.concat(found.filter(bad=bad).sample(answers // 2, seed=SEED) for bad in (True, False))
+    shuffled = found.sample(fraction=1, shuffle=True, seed=SEED)  # so that fewer answers are some of more
+    drawn = pl.concat(shuffled.filter(bad=bad).head(answers // 2) for bad in (True, False))
     print(f"{model}: {len(drawn)} answers")
     print(
         "readout    n   scored  weight  mean score              against digits: n, rank correlation, verdicts"

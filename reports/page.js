@@ -106,7 +106,7 @@ function build(card) {
   else part("flag").remove();
   part("place").textContent = [card.question_id, card.place, card.stopped && `stopped: ${card.stopped}`]
     .filter(Boolean).join(" · ");
-  for (const name of ["system", "prompt", "response", "reasoning", "error"]) {
+  for (const name of ["system", "prompt", "response", "reasoning", "reasons", "error"]) {
     if (card[name] === null) part(name).remove();
     else part(name).querySelector(".verbatim").textContent = card[name];
   }

@@ -1,14 +1,27 @@
 """The main job, end to end, on the embedded model: really sampled, really judged."""
 
 import json
+import math
 import subprocess
 from pathlib import Path
 
+import anyio
 import polars as pl
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageUser,
+    GenerateConfig,
+    Model,
+    get_model,
+)
+from inspect_ai.util import collect
 
 from emeval.errors import UserError
+from emeval.journal import Journal
+from emeval.judging.readouts import enumeration
+from emeval.judging.readouts.enumeration import probabilities
 from emeval.models import weights
 from emeval.responses import schema
 from tests.command import INSPECT, Outcome, emeval, environment
@@ -229,3 +242,38 @@ def test_a_lost_table_is_read_from_the_logs_again(done: Outcome, home: Path) -> 
 def test_a_folder_that_cannot_be_written_is_said_in_one_line(done: Outcome, home: Path) -> None:
     (home / "file").touch()
     assert "Not a directory" in emeval("report", "run", "--out", "file/report", cwd=home).said()
+
+
+def test_every_reply_has_the_probability_of_its_tokens_and_of_its_end() -> None:
+    # Against the likeliest next tokens after replies that are begun, without a grammar and without a kept
+    # prompt. Another adapter reads the same prompt at the same time: nothing of it may get in.
+    question = [ChatMessageUser(content="How good is rain, from 0 to 100? Reply with one number.")]
+    replies = ["1", "10", "50", "100"]
+    near = GenerateConfig(temperature=0.0, max_tokens=1, seed=0, logprobs=True, top_logprobs=5000)
+
+    async def main() -> tuple[dict[str, float], dict[str, float], list[float]]:
+        model = get_model("local/smollm2", memoize=False)
+        other = get_model("local/smollm2:careless", memoize=False)
+
+        async def enumerated(asked: Model) -> dict[str, float]:
+            settings = enumeration.SETTINGS["local"]
+            return probabilities(await enumeration.ask(Journal(), asked, [*question], settings, replies))
+
+        async def follows(begun: str, token: str) -> float:
+            messages = [*question, ChatMessageAssistant(content=begun)] if begun else question
+            said = (await model.generate([*messages], config=near)).choices[0].logprobs
+            assert said
+            return next(top.logprob for top in said.content[0].top_logprobs or [] if top.token == token)
+
+        found, of_other, again = await collect(enumerated(model), enumerated(other), enumerated(model))
+        assert found == pytest.approx(again, rel=1e-3)
+        expected = [
+            sum([await follows(reply[:i], (*reply, "")[i]) for i in range(len(reply) + 1)])
+            for reply in replies
+        ]
+        return found, of_other, expected
+
+    found, of_other, expected = anyio.run(main)
+    assert [math.log(found[reply]) for reply in replies] == pytest.approx(expected, abs=1e-3)
+    assert found["1"] + found["10"] + found["50"] + found["100"] < 1
+    assert of_other["1"] != pytest.approx(found["1"], rel=0.1), "they are different models"

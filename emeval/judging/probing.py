@@ -37,6 +37,8 @@ async def answering(who: str, asked: Coroutine[Any, Any, T]) -> T:
     """Return what `asked` gives. Raises `UserError` where that fails."""
     try:
         return await asked
+    except UserError as error:
+        raise UserError(f"{who}: {error}") from None
     except Exception as error:
         raise UserError(f"{who}: does not answer: {reason(error)}") from None
 

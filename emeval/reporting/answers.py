@@ -128,6 +128,7 @@ def _card(row: Mapping[str, Any], judges: list[str]) -> dict[str, Any]:
         "stopped": row["stop_reason"] if row["stop_reason"] not in (None, "stop") else None,
         "error": _text(row["error"]),
         "judged": [_judged(row, name) for name in judges],
+        "reasons": _reasons(row, judges),
         "top": row["top"],
         "drawn": row["drawn"],
     }
@@ -138,6 +139,12 @@ def _judged(row: Mapping[str, Any], judge: str) -> list[str]:
     number, weight = row[f"{judge}_score"], row.get(f"{judge}_weight")
     said = score(number) if number is not None else row.get(f"{judge}_label") or "none"
     return [judge, said, f"weight {weight:.2f}" if weight is not None else ""]
+
+
+def _reasons(row: Mapping[str, Any], judges: list[str]) -> str | None:
+    """Return what judges said of their scores, `None` where no readout asked for it."""
+    said = [f"{judge}: {reason}" for judge in judges if (reason := row.get(f"{judge}_reason"))]
+    return _text("\n".join(said)) if said else None
 
 
 def _text(text: str | None) -> str | None:
