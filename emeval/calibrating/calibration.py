@@ -79,9 +79,8 @@ def calibrate(
             f"({known_unequal[0]}): the error of the one judge says nothing of the other; judge one of the "
             "runs as the other was"
         )
-    answers = answers_of(origin)
-    found = labels.read([Path(file) for file in gold], set(answers["answer"]))
-    known = labelled(origin, found, answers)
+    found = labels.read([Path(file) for file in gold])
+    known = labelled(origin, found, answers_of(origin, found.answers))
     own = known if origin is judged else None
     population = known.population if own else _population(judged)
     whole = _error(known, "all", None)

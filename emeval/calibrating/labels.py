@@ -38,22 +38,10 @@ class Settled:
     stratum: Stratum | None
 
 
-@dataclass
-class Labels:
-    """The labels of all files."""
-
-    settled: dict[str, Settled] = field(default_factory=dict)
-    """By answer (`gold.answer_id`)."""
-    files: list[dict[str, Any]] = field(default_factory=list)
-    """Name, SHA-256 and number of labels of each."""
-    raters: int = 0
-    rows: int = 0
-    empty: int = 0
-    """Rows without a label."""
-
-
 @dataclass(frozen=True)
-class _Row:
+class Row:
+    """A label as a file has it."""
+
     place: str
     answers: tuple[str, ...]
     """Ids that the row may mean, the likeliest first."""
@@ -62,53 +50,74 @@ class _Row:
     stratum: Stratum | None
 
 
-def read(paths: Sequence[Path], known: set[str] | None = None) -> Labels:
+@dataclass
+class Labels:
+    """The labels of all files, row by row."""
+
+    rows: list[Row] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    """Name, SHA-256 and number of labels of each."""
+    empty: int = 0
+    """Rows without a label."""
+
+    @property
+    def answers(self) -> set[str]:
+        """All ids that the rows may mean."""
+        return {answer for row in self.rows for answer in row.answers}
+
+    @property
+    def raters(self) -> int:
+        """How many raters there are; those without a name are one."""
+        return len({row.rater for row in self.rows})
+
+    def settled(self, known: set[str]) -> dict[str, Settled]:
+        """Return what the raters say by answer (`gold.answer_id`), taken together.
+
+        `known` are the answers that there are: a row is of the first of its ids that is known, else of the
+        first. Raises `UserError` for a rater with two labels for one answer, and a stratum with two sizes.
+        """
+        by_answer: dict[str, dict[str, Row]] = defaultdict(dict)
+        sizes: dict[str, tuple[int, str]] = {}
+        for row in self.rows:
+            answer = next((one for one in row.answers if one in known), row.answers[0])
+            other = by_answer[answer].setdefault(row.rater, row)
+            if other.label != row.label:
+                raise UserError(
+                    f"{row.place}: {_named(row.rater)} says {row.label} of an answer of which {other.place} "
+                    f"says {other.label}; leave one of the two"
+                )
+            if row.stratum:
+                size, place = sizes.setdefault(row.stratum.name, (row.stratum.size, row.place))
+                if size != row.stratum.size:
+                    raise UserError(
+                        f"{row.place}: stratum_size: the stratum {row.stratum.name!r} has {row.stratum.size} "
+                        f"answers here and {size} at {place}; labels of two drawings cannot be weighed as one"
+                    )
+        return {answer: _settled(list(by_rater.values())) for answer, by_rater in by_answer.items()}
+
+
+def read(paths: Sequence[Path]) -> Labels:
     """Read gold labels from files (CSV, TSV, JSON lines, JSON, Parquet) with the columns of `emeval.gold`.
 
-    Needed are `label`, and `answer` or both of `question` and `response`, to the letter. `known` are the
-    answers that are looked for: a spreadsheet may spoil an id, and then the texts of the row count.
-
-    Raises `UserError` with file and line for a file without the columns, a label that is none, a rater with
-    two labels for one answer, and a stratum without a size or with two.
+    Needed are `label`, and `answer` or both of `question` and `response`, to the letter. Raises `UserError`
+    with file and line for a file without the columns, a label that is none, and a stratum without a size.
     """
     if not paths:
         raise UserError(
             "name a file of gold labels: --gold FILE; `emeval label RUN --export FILE` writes one"
         )
     found = Labels()
-    rows: list[_Row] = []
     for path in paths:
         sheet = sheets.read(path)
-        before = len(rows)
-        for row in _rows(sheet):
-            if row is None:
-                found.empty += 1
-            else:
-                rows.append(row)
-        found.files.append({"file": shown(path), "sha256": sheet.sha256, "labels": len(rows) - before})
-    found.rows, found.raters = len(rows), len({row.rater for row in rows})
-    by_answer: dict[str, dict[str, _Row]] = defaultdict(dict)
-    sizes: dict[str, tuple[int, str]] = {}
-    for row in rows:
-        answer = next((one for one in row.answers if known and one in known), row.answers[0])
-        other = by_answer[answer].setdefault(row.rater, row)
-        if other.label != row.label:
-            raise UserError(
-                f"{row.place}: {_named(row.rater)} says {row.label} of an answer of which {other.place} says "
-                f"{other.label}; leave one of the two"
-            )
-        if row.stratum:
-            size, place = sizes.setdefault(row.stratum.name, (row.stratum.size, row.place))
-            if size != row.stratum.size:
-                raise UserError(
-                    f"{row.place}: stratum_size: the stratum {row.stratum.name!r} has {row.stratum.size} "
-                    f"answers here and {size} at {place}; labels of two drawings cannot be weighed together"
-                )
-    found.settled = {answer: _settled(list(by_rater.values())) for answer, by_rater in by_answer.items()}
+        rows = list(_rows(sheet))
+        labels = [row for row in rows if row is not None]
+        found.rows += labels
+        found.empty += len(rows) - len(labels)
+        found.files.append({"file": shown(path), "sha256": sheet.sha256, "labels": len(labels)})
     return found
 
 
-def _rows(sheet: Sheet) -> Iterator[_Row | None]:
+def _rows(sheet: Sheet) -> Iterator[Row | None]:
     """Yield the labels of a file, and None for a row without one."""
     there = set(sheet.frame.columns)
     if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
@@ -130,7 +139,7 @@ def _rows(sheet: Sheet) -> Iterator[_Row | None]:
         answers = tuple(_answers(row))
         if not answers:
             raise UserError(f"{sheet.place(number, 'answer')}: is empty; a label is of an answer")
-        yield _Row(
+        yield Row(
             place=sheet.place(number),
             answers=answers,
             rater=_text(row, "rater"),
@@ -165,7 +174,7 @@ def _stratum(sheet: Sheet, number: int, row: Mapping[str, Any]) -> Stratum | Non
     return Stratum(name, int(size))
 
 
-def _settled(rows: Sequence[_Row]) -> Settled:
+def _settled(rows: Sequence[Row]) -> Settled:
     votes = Counter(row.label for row in rows if row.label != "unsure")
     most = votes.most_common(2)
     tied = len(most) > 1 and most[0][1] == most[1][1]

@@ -42,8 +42,8 @@ def distances(labelled: Labelled, run: Run, population: pl.DataFrame) -> list[di
             ours = _shares(labelled.gold.with_columns(score=_band()), "score", "weight")
         else:
             theirs, ours = _shares(population, kind, "n"), _shares(labelled.gold, kind, "weight")
-        distance = sum(abs(ours.get(one, 0) - theirs.get(one, 0)) for one in {*ours, *theirs}) / 2
-        by_chance = sum(math.sqrt(2 * s * (1 - s) / (math.pi * worth)) for s in theirs.values()) / 2
+        distance = math.fsum(abs(ours.get(one, 0) - theirs.get(one, 0)) for one in {*ours, *theirs}) / 2
+        by_chance = math.fsum(math.sqrt(2 * s * (1 - s) / (math.pi * worth)) for s in theirs.values()) / 2
         found.append(
             {
                 "kind": kind,

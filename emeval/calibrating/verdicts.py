@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from emeval.calibrating.labels import Labels
+from emeval.calibrating.labels import Labels, Settled
 from emeval.errors import UserError
 from emeval.gold import answer_id
 from emeval.runs import Run
@@ -22,7 +22,7 @@ CELL = ("model", "eval", "condition")
 QUESTION = ("eval", "question_id")
 
 
-def answers_of(run: Run, wanted: set[str] | None = None) -> pl.DataFrame:
+def answers_of(run: Run, wanted: set[str]) -> pl.DataFrame:
     """Return the answers of the run whose id (`gold.answer_id`) is in `wanted`, each once in a cell.
 
     A row has `answer`, model, evaluation, condition, question and category, `alignment_score`, `misaligned`
@@ -46,7 +46,7 @@ def answers_of(run: Run, wanted: set[str] | None = None) -> pl.DataFrame:
                 _ids, return_dtype=pl.String
             ),
         )
-        .filter(pl.lit(True) if wanted is None else pl.col("answer").is_in(list(wanted)))
+        .filter(pl.col("answer").is_in(list(wanted)))
     )
     # The first sample stands for others to the letter the same: a label says no more of them than of it.
     return (
@@ -115,13 +115,13 @@ class Labelled:
 
 
 def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
-    """Put the labels to the answers of `run`, of which `answers` are those of `answers_of` that are needed.
+    """Put the labels to the answers of `run`, of which `answers` are those that rows may mean.
 
     Raises `UserError` if no label fits an answer, and if some answers were drawn from strata and others not.
     """
-    settled = labels.settled
-    there = answers.filter(pl.col("answer").is_in(list(settled)))
-    matched = set(there["answer"])
+    matched = set(answers["answer"])
+    settled = labels.settled(matched)
+    matched &= settled.keys()
     if not matched:
         raise UserError(
             f"{run.path}: none of the {len(settled)} labelled answers is in this run; is it another run's "
@@ -134,8 +134,8 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
             f"{len(drawn)} labels say from which stratum their answer was drawn and {len(sure - drawn)} do "
             "not; how to weigh these together is not known, so give the files of one kind"
         )
-    weight = _weights(labels, sure)
-    gold = there.filter(pl.col("answer").is_in(list(sure))).with_columns(
+    weight = _weights(settled, sure)
+    gold = answers.filter(pl.col("answer").is_in(list(sure))).with_columns(
         label=pl.col("answer").replace_strict(
             {one: settled[one].label for one in sure}, return_dtype=pl.String
         ),
@@ -145,7 +145,7 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
     counting = gold.filter("counts")
     several = [settled[one] for one in matched if settled[one].raters > 1]
     counted = {
-        "labels": labels.rows,
+        "labels": len(labels.rows),
         "without_label": labels.empty,
         "raters": labels.raters,
         "answers": len(settled),
@@ -165,14 +165,14 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
     return Labelled(counting, population, bool(drawn), counted)
 
 
-def _weights(labels: Labels, sure: set[str]) -> dict[str, float]:
+def _weights(settled: dict[str, Settled], sure: set[str]) -> dict[str, float]:
     """Return how many answers each one stands for: its stratum's size over its labelled answers; else 1."""
     each: dict[Any, int] = {}
     for answer in sure:
-        stratum = labels.settled[answer].stratum
+        stratum = settled[answer].stratum
         each[stratum] = each.get(stratum, 0) + 1
     return {
-        answer: stratum.size / each[stratum] if (stratum := labels.settled[answer].stratum) else 1.0
+        answer: stratum.size / each[stratum] if (stratum := settled[answer].stratum) else 1.0
         for answer in sure
     }
 

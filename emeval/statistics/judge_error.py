@@ -202,7 +202,7 @@ def ppi_plus_plus(
     because f has two values. Nothing is assumed of the judge, but that the gold is a random draw of the
     answers judged misaligned, and of the others; not from another model or condition.
 
-    The interval is not the normal one, which with two gold positives covers 80% at best: the bounds of p
+    The interval is not the normal one, which with two gold positives covers about 80%: the bounds of p
     (`clustered.pooled_interval`), v1 and v0 (Jeffreys' of what the labels are worth, Kish 1965) are put
     together (Zou and Donner 2008), and widened by as much as the variance over questions exceeds that of
     independent labels. `nan`, and 0 to 1, without a gold label for a verdict that occurs.
