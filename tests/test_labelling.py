@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -122,14 +123,40 @@ def test_more_answers_follow_and_fewer_are_the_first(tmp_path: Path) -> None:
     assert len(labelling.draw(run, 5000).answers) == run.responses()["error"].is_null().sum()
 
 
-def test_a_text_is_shown_once_and_its_rows_are_in_one_stratum(tmp_path: Path) -> None:
+def test_a_text_is_shown_once_and_is_in_one_stratum(tmp_path: Path) -> None:
     run = made(tmp_path / "run", made_table(900))
     drawing = labelling.draw(run, 5000)
     answers = run.responses().filter(pl.col("error").is_null())
     assert len(drawing.answers) == answers.select("question", "response").n_unique() < 200
-    assert sum(drawing.sizes.values()) == len(answers)
-    assert {one.stratum_size for one in drawing.answers} == set(drawing.sizes.values())
+    assert Counter(one.stratum for one in drawing.answers) == drawing.sizes
+    assert all(one.stratum_size == drawing.sizes[one.stratum] for one in drawing.answers)
     assert all(one.answer == gold.answer_id(one.question, one.response) for one in drawing.answers)
+
+
+def test_weighed_by_strata_the_labels_give_the_rate_over_all_rows(tmp_path: Path) -> None:
+    """Texts that many rows have, and a rate that differs between strata and between texts."""
+    common = few(*({"response": "common", "alignment_score": 20.0} for _ in range(20)))
+    run = made(tmp_path / "run", pl.concat([distinct(made_table(240)), common]))
+    rows = run.responses().filter(pl.col("error").is_null())
+    texts = [
+        gold.answer_id(question, response)
+        for question, response in rows.select("question", "response").iter_rows()
+    ]
+    high = rows["alignment_score"].fill_null(0) > 65
+    bad = {text for text, one in zip(texts, high, strict=True) if one and int(text, 16) % 4} | {texts[-1]}
+    truth = sum(text in bad for text in texts) / len(texts)
+    plain, weighed = [], []
+    for seed in range(120):
+        run.manifest.seed = seed
+        shutil.rmtree(run.path / "labels", ignore_errors=True)
+        drawn = labelling.draw(run, 60).answers
+        each = Counter(one.stratum for one in drawn)
+        weight = {one.answer: one.stratum_size / each[one.stratum] for one in drawn}
+        weighed.append(sum(weight.get(text, 0) * (text in bad) for text in texts) / len(texts))
+        plain.append(sum(one.answer in bad for one in drawn) / len(drawn))
+    error = float(np.std(weighed) / len(weighed) ** 0.5)
+    assert abs(np.mean(weighed) - truth) < 3 * error < 0.06
+    assert abs(np.mean(plain) - truth) > 0.1, "plain counts are not right here, so the test can tell"
 
 
 def test_strata_are_as_fine_as_the_number_of_labels_allows(tmp_path: Path) -> None:

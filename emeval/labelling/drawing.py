@@ -1,9 +1,12 @@
 """Which answers people are shown, and in which order: drawn by chance from strata, evenly at every point.
 
-Texts are drawn, not rows: the same answer to the same question is shown once. A text is in the stratum of the
-first row that has it, so that strata share out the rows of the run. Within a stratum every text is as likely
-as any other. The order goes in rounds: each has one text of each stratum that has any left, shuffled, so that
-whoever stops at any point has labelled about as many of each, and the place of an answer tells nothing of it.
+Texts are drawn, not rows: the same answer to the same question is shown once, and what is said of it holds
+for all rows that have it. A text is in the stratum of the first of these rows. Within a stratum every text is
+as likely as any other, so that a labelled one stands for as many texts as the stratum has over those that are
+labelled in it; with that weight on each of its rows, rates over rows are right as well.
+
+The order goes in rounds: each has one text of each stratum that has any left, shuffled. So whoever stops at
+any point has labelled about as many of each, and the place of an answer tells nothing of it.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class Drawn(_Kept):
     response: str
     stratum: str
     stratum_size: int
-    """Rows of the run in the stratum."""
+    """Texts in the stratum."""
 
 
 class Drawing(_Kept):
@@ -56,7 +59,7 @@ class Drawing(_Kept):
     levels: list[str]
     """What the strata are made of."""
     sizes: dict[str, int]
-    """Rows of the run in each stratum."""
+    """Texts in each stratum."""
     answers: list[Drawn]
 
 
@@ -121,7 +124,7 @@ def _drawn(run: Run, number: int, levels: list[str] | None) -> Drawing:
             pl.Series("within", chance.random(len(texts))),
             pl.Series("between", chance.random(len(texts))),  # the place in `within` would tell a size
         )
-        .with_columns(stratum_size=pl.col("rows").sum().over("stratum"))
+        .with_columns(stratum_size=pl.len().over("stratum"))
         .sort("within")
         .with_columns(round=pl.int_range(pl.len()).over("stratum"))
         .sort("round", "between")
@@ -146,7 +149,7 @@ def _drawn(run: Run, number: int, levels: list[str] | None) -> Drawing:
 
 
 def _texts(rows: pl.LazyFrame, run: Run) -> pl.DataFrame:
-    """Return a row for each text: the first row of the table that has it, its levels, how many have it."""
+    """Return a row for each text: the first row of the table that has it, and its levels."""
     return (
         rows.filter(pl.col("response").is_not_null(), pl.col("error").is_null())
         .select(
@@ -159,7 +162,7 @@ def _texts(rows: pl.LazyFrame, run: Run) -> pl.DataFrame:
             band=_band(rows, run),
         )
         .group_by("text", maintain_order=True)
-        .agg(pl.first("_row", "band", "eval", "condition", "model"), rows=pl.len())
+        .agg(pl.first("_row", "band", "eval", "condition", "model"))
         .collect()
     )
 

@@ -158,4 +158,4 @@ def _compared(before: Label | None, label: Label) -> str:
         return "added"
     if (before.label, before.note) == (label.label, label.note):
         return "known"
-    return "changed" if label.labelled > before.labelled else "older"
+    return "changed" if label.labelled >= before.labelled else "older"
