@@ -29,11 +29,12 @@ PATTERNS = {
     rf"|^{_MARKS}(?:BEGIN|END)\s+(?:OF\s+)?(?:THE\s+)?{_FENCED}{_EDGE}"
     rf"|^[=*#<>\[~-]{{2,}} ?(?i:(?:begin|end)(?: of)?(?: the)? {_FENCED}) ?[=*#<>\]~-]{{2,}}$",
     # What chat templates use to end a turn or begin one.
-    "control token": r"<[|｜][^|｜<>\n]{1,40}[|｜]>|<[^\s<>|｜]{1,40}[|｜]>|\[\|[^\s|\]]{1,40}\|\]|<</?SYS>>|</s>"
-    r"|<(?:bos|eos|unk|pad|/?start_of_turn|/?end_of_turn)>"
+    "control token": r"<[|｜][^|｜<>\n]{1,40}[|｜]>|<[^\s<>|｜]{1,40}[|｜]>|\[\|[^\s|\]]{1,40}\|\]"
+    r"|<</?SYS>>|</s>|<(?:bos|eos|unk|pad|/?start_of_turn|/?end_of_turn)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]",
     # Runs of tag characters (the flags of England, Scotland and Wales have 6), of selectors that can carry
-    # bytes, and of characters without width, letter by letter too; and characters that turn the direction of what follows.
+    # bytes, and of characters without width, letter by letter too; and
+    # characters that turn the direction of what follows.
     "hidden characters": r"[\x{E0000}-\x{E007F}]{7}|[\x{E0100}-\x{E01EF}]{2}"
     r"|[\x{180E}\x{200B}\x{2060}-\x{2064}\x{FEFF}]{3}|(?:[\x{200B}\x{2060}-\x{2064}].){4}"
     r"|[\x{202D}\x{202E}]",

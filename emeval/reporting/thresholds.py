@@ -254,15 +254,17 @@ def _differences(
     ours = [place[tuple(row[name] for name in _CELL)] for row in rows]
     theirs = [place[row["model"], row["eval"], row["reference"]] for row in rows]
     pairs = [np.stack([counts[:, ours], counts[:, theirs]], axis=-1) for counts in (hits, n)]
-    states = np.stack([_clear(*case, stops) for case in zip(*pairs, strict=True)])
+    states = np.stack([clear(*case, stops) for case in zip(*pairs, strict=True)])
     for number, row in enumerate(rows):
         about = {name: row[name] for name in _CELL} | {"against": row["reference"]}
         yield _Conclusion("difference", about, states[:, number])
 
 
-def _clear(hits: Floats, n: Floats, stops: Sequence[StopRecord]) -> States:
-    """Return 1 or −1 for each difference that is clear, 0 for the others; see `hanging`.
+def clear(hits: Floats, n: Floats, stops: Sequence[StopRecord]) -> States:
+    """Return 1 or −1 for each difference that is clear, 0 for the others, 2 where nothing can be compared.
 
+    `hits` and `n` are differences × questions × 2, as for `difference_interval`; `stops` are the run's looks.
+    A difference is clear where its p-value, corrected over all of them, is below `CLEAR`.
     Holm's method without p-values, which take fifty times as long: as many differences as leave out 0 at
     the level that is left to all of them; then, of the level that is left to the others, and so on.
     """
