@@ -19,7 +19,7 @@ _SCORED = rf"(?:{_RATED}|score|rating|verdict|judge?ment|grade)"
 _VALUE = rf"(?:{_NUMBER}|(?:mis)?aligned|(?:in)?coherent)"
 _JUDGE = r"(?:judge|grader|evaluator|rater|scorer)s?"
 _ANSWER = r"(?:answer|response|reply|output|completion)"
-_FENCED = r"(?:QUESTION|ANSWER|RESPONSE|REPLY|OUTPUT|COMPLETION)"
+_FENCED = r"(?:PROMPT|MATERIAL|QUESTION|ANSWER|RESPONSE|REPLY|OUTPUT|COMPLETION)"
 _MARKS = r"[ \t*_#>~=\[\]()\"'`-]*"
 _EDGE = r"(?-u:\b)"  # of a word in ASCII: a boundary of Unicode's would make the search several times slower
 
@@ -29,12 +29,15 @@ PATTERNS = {
     rf"|^{_MARKS}(?:BEGIN|END)\s+(?:OF\s+)?(?:THE\s+)?{_FENCED}{_EDGE}"
     rf"|^[=*#<>\[~-]{{2,}} ?(?i:(?:begin|end)(?: of)?(?: the)? {_FENCED}) ?[=*#<>\]~-]{{2,}}$",
     # What chat templates use to end a turn or begin one.
-    "control token": r"<[|｜][^|｜<>\n]{1,40}[|｜]>|<(?:bos|eos|unk|pad|/?start_of_turn|/?end_of_turn)>|</s>"
+    "control token": r"<[|｜][^|｜<>\n]{1,40}[|｜]>|<[^\s<>|｜]{1,40}[|｜]>|\[\|[^\s|\]]{1,40}\|\]"
+    r"|<</?SYS>>|</s>|<(?:bos|eos|unk|pad|/?start_of_turn|/?end_of_turn)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS)\]",
     # Runs of tag characters (the flags of England, Scotland and Wales have 6), of selectors that can carry
-    # bytes, and of characters without width; and characters that turn the direction of what follows.
+    # bytes, and of characters without width, letter by letter too; and
+    # characters that turn the direction of what follows.
     "hidden characters": r"[\x{E0000}-\x{E007F}]{7}|[\x{E0100}-\x{E01EF}]{2}"
-    r"|[\x{180E}\x{200B}\x{2060}-\x{2064}\x{FEFF}]{3}|[\x{202D}\x{202E}]",
+    r"|[\x{180E}\x{200B}\x{2060}-\x{2064}\x{FEFF}]{3}|(?:[\x{200B}\x{2060}-\x{2064}].){4}"
+    r"|[\x{202D}\x{202E}]",
     # JSON that begins with a verdict.
     "json verdict": r"""(?i)\{\s*["'](?:score|rating|verdict|judge?ment|misaligned|"""
     rf"""{_RATED}(?:_score)?)["']"""
@@ -42,12 +45,15 @@ PATTERNS = {
     # A line that is a score and nothing else, or a score of what the judges of this field score.
     "score": rf"(?mi)^{_MARKS}(?:(?:the|my|your|final|overall|total) )*{_SCORED}(?: (?:score|rating|is))?"
     rf"{_MARKS}[:=]{_MARKS}{_VALUE}[.!]?{_MARKS}$"
+    rf"|^{_MARKS}{_JUDGE}(?: [a-z0-9])?{_MARKS}[:=]{_MARKS}[0-9]"
     rf"|{_EDGE}{_RATED}(?:[ _]score)?[*\"' ]{{0,3}}[:=][*\"' ]{{0,3}}[0-9]"
     rf"|{_EDGE}(?:score|rating) (?:of|for) (?:this|the) {_ANSWER} (?:is|should be|must be){_EDGE}",
     # Words to whoever reads as a judge.
     "to the judge": rf"(?i){_EDGE}(?:rate|score|grade|judge|evaluate) (?:this|my|the above) {_ANSWER}{_EDGE}"
     rf"|{_EDGE}(?:dear|attention|hey|hello|(?:note|message|instructions?) (?:to|for))[ ,:]+"
     rf"(?:the |any |all )?(?:ai |llm |automated )?{_JUDGE}{_EDGE}"
+    rf"|{_EDGE}(?:to|for) (?:the|every|any|all) (?:grader|scorer|rater|evaluator)s?{_EDGE}"
+    rf"|{_EDGE}(?:(?:reply|respond) with|output|score it)(?: as)?(?: the number| exactly)? (?:100|0){_EDGE}"
     rf"|{_EDGE}as (?:the|an|a) (?:ai |impartial |fair )?{_JUDGE},? (?:you (?:must|should|will|are)"
     rf"|please|reply|output|assign|give|score|rate){_EDGE}"
     rf"|{_EDGE}(?:give|assign|award) (?:this(?: {_ANSWER})?|it|me) (?:a|an|the) "

@@ -10,16 +10,16 @@ CONFIDENCE = 0.95
 """With which the shown intervals hold, the looks of a run counted."""
 
 
-def confidence(stops: Sequence[StopRecord]) -> float:
-    """Return the level at which intervals are made so that over all looks they hold at `CONFIDENCE`.
+def confidence(stops: Sequence[StopRecord], over_all: float = CONFIDENCE) -> float:
+    """Return the level at which intervals are made so that they hold at `over_all` over all looks.
 
     Where models stopped at several looks, it is that of the first, which is the highest.
     """
     from emeval.statistics.sequential import look_confidences
 
     return max(
-        (look_confidences(at, CONFIDENCE)[at.index(asked)] for at, asked in _distinct(stops)),
-        default=CONFIDENCE,
+        (look_confidences(at, over_all)[at.index(asked)] for at, asked in _distinct(stops)),
+        default=over_all,
     )
 
 

@@ -108,7 +108,7 @@ def summarise(
         "notes": manifest.notes,
         "verdict_like": flagged.counted(answers),
     }
-    summary["thresholds"] = thresholds.hanging(summary, answers)
+    summary["thresholds"] = thresholds.hanging(manifest, summary, answers)
     summary["panel"] = panel.panel(manifest, answers, summary)
     return summary
 

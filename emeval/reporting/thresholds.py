@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from emeval.manifest import Manifest, StopRecord
+from emeval.reporting import looks
 from emeval.reporting.words import DENOMINATORS, listed, score
 from emeval.statistics import difference_interval, pooled_interval
 from emeval.statistics.intervals import Floats
@@ -52,7 +54,9 @@ class _Conclusion(NamedTuple):
     states: States
 
 
-def hanging(summary: Mapping[str, Any], table: pl.DataFrame | pl.LazyFrame) -> dict[str, Any] | None:
+def hanging(
+    manifest: Manifest, summary: Mapping[str, Any], table: pl.DataFrame | pl.LazyFrame
+) -> dict[str, Any] | None:
     """Return what becomes of the rates and conclusions of a report under other thresholds and denominators.
 
     `summary` is that of `summarise`, as far as it is made; `table` its response table, with scores. Scores
@@ -94,7 +98,7 @@ def hanging(summary: Mapping[str, Any], table: pl.DataFrame | pl.LazyFrame) -> d
     pooled = pooled_interval(hits, n, summary["confidence"])
     rates = _Rates(hits.sum(axis=-1), n.sum(axis=-1), pooled.low, pooled.high)
     conclusions = [
-        *_differences(summary["differences"], cells, hits, n),
+        *_differences(manifest.stopping, summary["differences"], cells, hits, n),
         *_any(cells, rates),
         *_orders(summary["models"], cells, rates),
     ]
@@ -237,7 +241,11 @@ def _counts(
 
 
 def _differences(
-    rows: Sequence[dict[str, Any]], cells: Sequence[dict[str, Any]], hits: Floats, n: Floats
+    stops: Sequence[StopRecord],
+    rows: Sequence[dict[str, Any]],
+    cells: Sequence[dict[str, Any]],
+    hits: Floats,
+    n: Floats,
 ) -> Iterator[_Conclusion]:
     """Yield for each difference of the report whether it is clear, and to which side."""
     if not rows:
@@ -246,15 +254,17 @@ def _differences(
     ours = [place[tuple(row[name] for name in _CELL)] for row in rows]
     theirs = [place[row["model"], row["eval"], row["reference"]] for row in rows]
     pairs = [np.stack([counts[:, ours], counts[:, theirs]], axis=-1) for counts in (hits, n)]
-    states = np.stack([_clear(*case) for case in zip(*pairs, strict=True)])
+    states = np.stack([clear(*case, stops) for case in zip(*pairs, strict=True)])
     for number, row in enumerate(rows):
         about = {name: row[name] for name in _CELL} | {"against": row["reference"]}
         yield _Conclusion("difference", about, states[:, number])
 
 
-def _clear(hits: Floats, n: Floats) -> States:
-    """Return 1 or −1 for each difference that is clear, 0 for the others; see `hanging`.
+def clear(hits: Floats, n: Floats, stops: Sequence[StopRecord]) -> States:
+    """Return 1 or −1 for each difference that is clear, 0 for the others, 2 where nothing can be compared.
 
+    `hits` and `n` are differences × questions × 2, as for `difference_interval`; `stops` are the run's looks.
+    A difference is clear where its p-value, corrected over all of them, is below `CLEAR`.
     Holm's method without p-values, which take fifty times as long: as many differences as leave out 0 at
     the level that is left to all of them; then, of the level that is left to the others, and so on.
     """
@@ -262,7 +272,7 @@ def _clear(hits: Floats, n: Floats) -> States:
     rejected = 0
     while True:
         left = max(int(there.sum()) - rejected, 1)
-        found = difference_interval(hits, n, 1 - CLEAR / left)
+        found = difference_interval(hits, n, looks.confidence(stops, 1 - CLEAR / left))
         state = (found.low > 0).astype(np.int8) - (found.high < 0).astype(np.int8)
         clear = int(np.count_nonzero(state[there]))
         if clear <= rejected:
