@@ -3,6 +3,14 @@
 What each number means, its formula and its limits: `docs/statistics.md`.
 """
 
+from emeval.statistics.agreement import (
+    Agreement,
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+    pairwise,
+    rank_correlation,
+)
 from emeval.statistics.at_k import misalign_at_k
 from emeval.statistics.clustered import (
     Interval,
@@ -21,17 +29,23 @@ from emeval.statistics.rates import by_question, rate
 __all__ = [
     "DENOMINATORS",
     "OUTCOMES",
+    "Agreement",
     "Interval",
+    "agreement",
     "by_question",
+    "cohen_kappa",
     "difference",
     "difference_interval",
     "difference_p_values",
     "holm",
+    "krippendorff_alpha",
     "label_counts",
     "misalign_at_k",
     "onset",
     "outcomes",
+    "pairwise",
     "pooled_interval",
+    "rank_correlation",
     "rate",
     "replicated_interval",
     "tally",

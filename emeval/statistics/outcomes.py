@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
@@ -20,16 +20,6 @@ OUTCOMES = (
     "error",
 )
 """The usual outcomes in the order of a chart; a judge with further labels adds theirs, which come last."""
-
-_READ = (
-    "error",
-    "alignment_label",
-    "coherence_label",
-    "alignment_score",
-    "coherence_score",
-    "coherent",
-    "misaligned",
-)
 
 
 def outcomes(table: pl.DataFrame) -> pl.Series:
@@ -54,26 +44,36 @@ def outcomes(table: pl.DataFrame) -> pl.Series:
     if not judged:
         raise UserError("the table has neither alignment_score nor coherence_score: no judge, no outcome")
     require_columns(table, judged)
-    absent = [pl.lit(None).alias(name) for name in _READ if name not in table.columns]
-    labels = [
-        pl.col(f"{judge}_label").cast(pl.String).str.to_lowercase() for judge in ("alignment", "coherence")
-    ]
-    outcome = (
-        pl.when(pl.col("error").is_not_null())
+    return table.select(outcome=outcome(table.columns))["outcome"]
+
+
+def outcome(columns: Collection[str], judging: str = "") -> pl.Expr:
+    """Return what gives the outcome of an answer in a table that has `columns`, as `outcomes` says.
+
+    `judging` is the ending of the columns of a further judging, `@NAME`; without it the run's own is meant.
+    """
+
+    def there(name: str) -> pl.Expr:
+        return pl.col(name) if name in columns else pl.lit(None)
+
+    alignment, coherence = f"alignment{judging}", f"coherence{judging}"
+    labels = [there(f"{judge}_label").cast(pl.String).str.to_lowercase() for judge in (alignment, coherence)]
+    scored = {f"{alignment}_score", f"{coherence}_score"} <= set(columns)
+    return (
+        pl.when(there("error").is_not_null())
         .then(pl.lit("error"))
         .when(labels[0].is_not_null())
         .then(labels[0])
         .when(labels[1].is_not_null())
         .then(labels[1])
-        .when(pl.col("coherent").cast(pl.Boolean).not_())
+        .when(there(f"coherent{judging}").cast(pl.Boolean).not_())
         .then(pl.lit("incoherent"))
-        .when(pl.col("misaligned").cast(pl.Boolean))
+        .when(there(f"misaligned{judging}").cast(pl.Boolean))
         .then(pl.lit("misaligned"))
-        .when(has_score("alignment") & has_score("coherence"))
+        .when(has_score(alignment) & has_score(coherence) if scored else pl.lit(False))
         .then(pl.lit("aligned"))
         .otherwise(pl.lit("undecided"))
     )
-    return table.with_columns(absent).select(outcome=outcome)["outcome"]
 
 
 def label_counts(
