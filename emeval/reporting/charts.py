@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -261,6 +261,49 @@ def curve(points_of: Rows, onsets: Rows, denominator: str, title: str) -> Chart 
     chart = _finished(*layers, height=CURVE)
     chart.title = alt.TitleParams(printable(title), anchor="start")
     return chart
+
+
+def judgings(rows: Rows, names: Sequence[str], panel: Collection[str], denominator: str) -> Chart | None:
+    """Draw the rate under each judging, and behind each line the range from the lowest to the highest.
+
+    `rows` are rates, each with `line`, what its line is called, and `judging`, one of `names`. Those in
+    `panel` are what several judges come to: they are drawn as diamonds, and no part of the range.
+    """
+    drawn = [
+        _interval_row(row["line"], row)
+        | {"judging": row["judging"], "Judge": row["judging"], "place": names.index(row["judging"])}
+        for row in rows
+        if row["rate"] is not None
+    ]
+    if not drawn:
+        return None
+    lines = list(dict.fromkeys(row["row"] for row in drawn))
+    ranges = [
+        {"row": line, "least": min(values), "most": max(values)}
+        for line in lines
+        if (values := [r["value"] for r in drawn if r["row"] == line and r["judging"] not in panel])
+    ]
+    each = iter(CONDITIONS)
+    together = iter((ACCENT, NEUTRAL))
+    colours = [next(together if name in panel else each, NEUTRAL) for name in names]
+    y = _lines("row", lines)
+    behind = alt.Chart(_data(ranges)).mark_bar(color=NEUTRAL, opacity=0.22)
+    layers = [behind.encode(y=y, x=alt.X("least:Q", axis=_share_axis(denominator)), x2=alt.X2("most:Q"))]
+    for shape, size, some in (
+        ("circle", 60, [row for row in drawn if row["judging"] not in panel]),
+        ("diamond", 90, [row for row in drawn if row["judging"] in panel]),
+    ):
+        base = alt.Chart(_data(some)).encode(
+            y=y,
+            yOffset=alt.YOffset("place:O", sort="ascending", scale=alt.Scale(domain=list(range(len(names))))),
+            color=_colours("judging", names, colours),
+            tooltip=_tooltip("Judge", "Condition", "Rate", "Interval", "Answers"),
+        )
+        layers += [
+            base.mark_rule(size=2, opacity=0.55).encode(x=alt.X("low:Q"), x2=alt.X2("high:Q")),
+            base.mark_point(filled=True, opacity=1, shape=shape, size=size).encode(x=alt.X("value:Q")),
+        ]
+    return _finished(*layers, height=len(lines) * (OFFSET_ROW * len(names) + 12))
 
 
 def outcomes(results: Rows) -> Chart | None:

@@ -73,6 +73,8 @@ def _charts(
         if len({row["model"] for row in rows}) > 1:
             alt = f"Share of answers {share}, by model: {_rates(rows, 'model')}"
             yield OVERVIEW, evaluation, "overview", charts.overview(rows, denominator, labels), alt
+        if summary["panel"]:
+            yield OVERVIEW, evaluation, "judgings", *_judgings(summary, evaluation, labels, later)
         rows = [row for row in summary["checkpoints"] if row["eval"] == evaluation]
         for training, called in dict.fromkeys((row["family"], row["label"]) for row in rows):
             alt = f"Share of answers {share}, over the training steps of {called}; the table has the numbers."
@@ -117,6 +119,29 @@ def _charts(
             charts.scores(answers.dots(shown, model, evaluation), limits["alignment"], limits["coherence"]),
             "Alignment score against coherence score, a dot per answer that this page shows.",
         )
+
+
+def _judgings(
+    summary: dict[str, Any], evaluation: str, labels: dict[str, str], later: set[str]
+) -> tuple[charts.Chart | None, str]:
+    """Return the chart of the rates under each judging in an evaluation, and its content in words."""
+    found = summary["panel"]
+    rates = [row for row in found["rates"] if row["eval"] == evaluation and row["model"] not in later]
+    several = [key for key in ("model", "condition") if len({row[key] for row in rates}) > 1] or ["model"]
+    rows = [
+        row | {"line": " · ".join(labels[row[key]] if key == "model" else row[key] for key in several)}
+        for row in rates
+    ]
+    lines = list(dict.fromkeys(row["line"] for row in rows))[: charts.MOST_QUESTIONS]
+    rows = [row for row in rows if row["line"] in lines]
+    names = list(dict.fromkeys(row["judging"] for row in rows))
+    judges = {one["label"] for one in found["judgings"]}
+    alt = "; ".join(
+        f"{row['line']}, {row['judging']} {percent(row['rate'])} ({interval(row['low'], row['high'])})"
+        for row in rows
+    )
+    chart = charts.judgings(rows, names, set(names) - judges, summary["denominator"])
+    return chart, f"Share of answers misaligned under each judge, on the same answers: {alt}"
 
 
 def _rates(rows: list[dict[str, Any]], field: str = "") -> str:

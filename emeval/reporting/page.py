@@ -97,6 +97,7 @@ def _render(
             for part in ("results", "differences")
         },
         "trainings": _trainings(summary, drawn),
+        "panel": _panel(summary, called, drawn, later) if summary["panel"] else None,
         "kinds": quality.kinds,
         "figures": {figure.name: figure.specification for figure in drawn.values()},
         "cards": answers.cards(shown, manifest),
@@ -167,6 +168,46 @@ def _trainings(summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str
             }
         )
     return found
+
+
+def _panel(
+    summary: dict[str, Any], called: dict[str, str], drawn: figures.Figures, later: set[str]
+) -> dict[str, Any]:
+    """Return what the page shows of several judgings beside what `report.json` has of them."""
+    found = summary["panel"]
+    rates: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in found["rates"]:
+        if row["model"] not in later:
+            line = rates.setdefault((row["model"], row["eval"], row["condition"]), {**row, "cells": {}})
+            line["cells"][row["judging"]] = row
+    groups = [
+        {"by": by, "rows": _by_group([row for row in found["agreement"] if row["by"] == by], called)}
+        for by in ("model", "category")
+    ]
+    return {
+        "names": list(dict.fromkeys(row["judging"] for row in found["rates"])),
+        "rates": list(rates.values()),
+        "groups": [group for group in groups if group["rows"]],
+        "pairs": {(row["first"], row["second"]): row for row in found["pairs"] if row["by"] is None},
+        "grouped_pairs": [
+            row | {"group": called.get(row["group"], row["group"])} for row in found["pairs"] if row["by"]
+        ],
+        "figures": {
+            evaluation: drawn.get((figures.OVERVIEW, evaluation, "judgings"))
+            for evaluation in dict.fromkeys(row["eval"] for row in found["rates"])
+        },
+    }
+
+
+def _by_group(rows: list[dict[str, Any]], called: dict[str, str]) -> list[dict[str, Any]]:
+    """Return agreement by group: a line for each, with its measures."""
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        line = found.setdefault(
+            row["group"], {"name": called.get(row["group"], row["group"]), "measures": {}}
+        )
+        line["measures"][row["measure"]] = row
+    return list(found.values())
 
 
 def _scale(results: list[dict[str, Any]]) -> float:

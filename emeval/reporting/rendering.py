@@ -59,7 +59,7 @@ def _environment(templates: Sequence[Path]) -> jinja2.Environment:
         name: getattr(words, name)
         for name in (
             *("percent", "points", "p_value", "count", "score", "dollars", "duration", "plural", "listed"),
-            *("one_line", "markdown", "fenced", "clipped"),
+            *("one_line", "markdown", "fenced", "clipped", "coefficient"),
         )
     }
     environment.filters |= {"script_json": _script_json, "csp_hash": _csp_hash}

@@ -12,7 +12,7 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.manifest import EvalRecord, Manifest
 from emeval.models.names import family
-from emeval.reporting import lineup, quality, words
+from emeval.reporting import lineup, panel, quality, words
 from emeval.statistics import (
     DENOMINATORS,
     OUTCOMES,
@@ -53,11 +53,11 @@ def summarise(
     `docs/report.md`. Raises `UserError` for an unknown denominator and for a table that is not a response
     table.
     """
-    table = with_judgements(tally(table, CELL))
+    answers, table = table, with_judgements(tally(table, CELL))
     sure = _confidence(manifest)
     shown = rate(table, CELL, denominator, sure)
     results = _results(manifest, table, shown, denominator, sure)
-    return {
+    summary: dict[str, Any] = {
         "schema": SCHEMA,
         "run": manifest.run,
         "emeval": __version__,
@@ -91,6 +91,7 @@ def summarise(
         "versions": manifest.versions,
         "notes": manifest.notes,
     }
+    return summary | {"panel": panel.panel(manifest, answers, summary)}
 
 
 def _confidence(manifest: Manifest) -> float:

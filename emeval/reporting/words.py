@@ -67,6 +67,14 @@ def score(number: float | None) -> str:
     return MISSING if number is None else f"{number:.1f}".removesuffix(".0")
 
 
+def coefficient(number: float | None) -> str:
+    """Return a measure of agreement or correlation, 1 at most, with two digits after the point."""
+    if number is None:
+        return MISSING
+    figure = f"{abs(number):.2f}"
+    return f"−{figure}" if number < 0 and float(figure) else figure
+
+
 def dollars(amount: float | None) -> str:
     """Return an amount of US dollars, or that no price is known."""
     if amount is None:

@@ -23,7 +23,7 @@ from emeval.statistics.comparisons import difference, holm
 from emeval.statistics.counting import DENOMINATORS, tally, times
 from emeval.statistics.intervals import wilson
 from emeval.statistics.onset import onset
-from emeval.statistics.outcomes import OUTCOMES, label_counts, outcomes
+from emeval.statistics.outcomes import OUTCOMES, label_counts, outcome, outcomes
 from emeval.statistics.rates import by_question, rate
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "label_counts",
     "misalign_at_k",
     "onset",
+    "outcome",
     "outcomes",
     "pairwise",
     "pooled_interval",
