@@ -38,7 +38,9 @@ async function drawAll() {
     }
     // In turns, so that the page can be read and scrolled while the charts further down are drawn.
     await new Promise((turn) => setTimeout(turn));
+    const said = place.ariaLabel;
     const { view } = await vegaEmbed(place, figure, OPTIONS);
+    place.ariaLabel = said; // Vega puts "Vega visualization" in its place
     view.addEventListener("click", (_, item) => {
       if (item && item.datum && "index" in item.datum) reveal(item.datum.index);
     });

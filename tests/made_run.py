@@ -249,7 +249,13 @@ def made_story(rows: int = 300) -> pl.DataFrame:
 
 
 def judged_again(
-    table: pl.DataFrame, name: str, *, shift: float = 0.0, noise: float = 8.0, lost: float = 0.02, seed: int = 1
+    table: pl.DataFrame,
+    name: str,
+    *,
+    shift: float = 0.0,
+    noise: float = 8.0,
+    lost: float = 0.02,
+    seed: int = 1,
 ) -> pl.DataFrame:
     """Return `table` with the columns of a further judging, whose alignment scores are `shift` higher.
 

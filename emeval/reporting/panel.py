@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
+from polars import selectors
 
 from emeval.judging.panels import PANEL, members, panel_columns
 from emeval.manifest import JudgeRecord, Manifest
@@ -143,9 +144,7 @@ def _view(answers: pl.LazyFrame, columns: Sequence[str], ending: str) -> pl.Lazy
 _JUDGES = ("alignment", "coherence")
 
 
-def _together(
-    manifest: Manifest, answers: pl.LazyFrame, endings: Sequence[str]
-) -> dict[str, pl.LazyFrame]:
+def _together(manifest: Manifest, answers: pl.LazyFrame, endings: Sequence[str]) -> dict[str, pl.LazyFrame]:
     """Return the table as the panel judges it: by the majority of the verdicts, and at the median scores."""
     panelled = answers.with_columns(panel_columns(endings)).with_columns(
         # An answer that one member could not be asked about has the verdict of the others.
@@ -267,7 +266,9 @@ def _pairs(
 def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Return the rows; of one model or category alone the row says the same as that of all answers."""
     several = [name for name in _BY if frame.filter(by=name)["group"].n_unique() > 1]
-    return frame.filter(pl.col("by").is_null() | pl.col("by").is_in(several)).to_dicts()
+    shown = frame.filter(pl.col("by").is_null() | pl.col("by").is_in(several))
+    # Sums of scores differ in their last digits by the order in which threads end; two reports do not.
+    return shown.with_columns(selectors.float().round(9)).to_dicts()
 
 
 def _conclusions(counts: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -306,9 +307,9 @@ def _states(
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for evaluation, reference in dict.fromkeys((row["eval"], row["reference"]) for row in rows):
         compared = table.filter(pl.col("eval") == evaluation)
-        for row in difference(
-            compared, reference, denominator=denominator, confidence=confidence
-        ).iter_rows(named=True):
+        for row in difference(compared, reference, denominator=denominator, confidence=confidence).iter_rows(
+            named=True
+        ):
             found[row["model"], evaluation, row["condition"], reference] = row
     there = [found.get((row["model"], row["eval"], row["condition"], row["reference"])) for row in rows]
     p = holm([float("nan") if row is None or row["p"] is None else row["p"] for row in there])
@@ -351,7 +352,9 @@ def _disagreements(
     rows = answers.with_row_index("_row")
     known = rows.select(
         *("_row", "eval", "question_id"),
-        spread=pl.max_horizontal(score) - pl.min_horizontal(score),
+        spread=pl.when(pl.sum_horizontal(one.is_not_null() for one in score) > 1).then(
+            pl.max_horizontal(score) - pl.min_horizontal(score)
+        ),
         split=pl.any_horizontal(misaligned) & pl.any_horizontal(cleared),
     )
     # More than are shown, since of one question a few are.

@@ -543,10 +543,10 @@ def _bounds(
     value: float, error: float, bearing: int, scale: _Scale, confidence: float
 ) -> tuple[float | None, float | None, str | None]:
     """Return low, high, and why they are missing; `error` is the standard error of the value."""
-    if bearing < FEW_QUESTIONS:
-        return None, None, f"an interval needs {FEW_QUESTIONS} questions that bear on it; there are {bearing}"
     if abs(value) > 1 - _NOTHING:
         return None, None, "agreement is perfect, so nothing is known of how it varies"
+    if bearing < FEW_QUESTIONS:
+        return None, None, f"an interval needs {FEW_QUESTIONS} questions that bear on it; there are {bearing}"
     if not np.isfinite(error):
         return None, None, "it hangs on one question: without that there is nothing to agree on"
     reach = -stdtrit(bearing - 1, (1 - confidence) / 2) * error * scale.slope(value)
