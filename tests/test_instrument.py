@@ -1,5 +1,6 @@
-"""The judge as an instrument, from end to end: a run of the embedded model, another judge, a panel, labels from
-a browser, and the corrected rates, all by the commands that a user types.
+"""The judge as an instrument, from end to end, by the commands that a user types.
+
+A run of the embedded model, another judge of it, their panel, labels from a browser, and the corrected rates.
 """
 
 from __future__ import annotations
