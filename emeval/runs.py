@@ -205,7 +205,8 @@ class Run:
         self.judging: str | None = None
         """The further judging whose scores are read; `None` for the run's own."""
         folder, at, name = self.path.name.rpartition("@")
-        if at and not self.path.exists() and (self.path.with_name(folder) / manifest.FILE).is_file():
+        literal = (self.path / manifest.FILE).is_file()
+        if at and not literal and (self.path.with_name(folder) / manifest.FILE).is_file():
             self.directory, self.judging = self.path.with_name(folder), name
         try:
             self.whole = Manifest.read(self.directory)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from emeval.runs import begin, plan
 from tests.command import EMEVAL, Outcome, environment
 from tests.command import emeval as command
 from tests.conftest import Project
-from tests.gateway import Gateway, killed
+from tests.gateway import Gateway, killed, until
 from tests.made_run import made_manifest, made_table
 
 QUIET = Console(quiet=True)
@@ -358,3 +360,21 @@ def test_the_embedded_model_is_judged_again(project: Project) -> None:
     assert command(*first, cwd=project.root).code == 0
     assert Run("run@mine").responses()["alignment_score"].equals(rows["alignment_score"])
     assert Run("run").manifest.judgings[0].status == "complete"
+
+
+def test_a_judging_that_the_user_stops_says_so(gateway: Gateway, project: Project) -> None:
+    made(Path("runs/a"))
+    gateway.hold_after = 9
+    args = ["rejudge", "runs/a", "--judge", FIRST, "--judge-base-url", gateway.url]
+    where = environment(GATE_API_KEY="none")
+    process = subprocess.Popen([EMEVAL, *args], env=where, stderr=subprocess.PIPE, text=True)
+    until(lambda: len(gateway.delivered) == 9 and gateway.waiting > 0)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert said.strip().endswith("emeval: stopped; the same command goes on from here")
+    assert "Traceback" not in said
+    manifest = Run("runs/a").manifest
+    assert manifest.judgings[0].status == "started"
+    assert sum(one.requests for one in manifest.usage if one.model == FIRST) == 9, "what was paid is counted"
