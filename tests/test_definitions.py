@@ -259,8 +259,8 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
             Judge,
             f"{JUDGE}readout: logprob\n",
             3,
-            "readout: found 'logprob', expected 'auto', 'logprobs', 'digits' or 'sample'",
-            "did you mean 'logprobs'?",
+            "readout: found 'logprob', expected 'auto', 'logprobs', ",
+            "'digits', 'enumerate', 'sample' or 'json'; did you mean 'logprobs'?",
         ),
         # Parts that do not go together.
         case(

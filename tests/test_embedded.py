@@ -248,7 +248,7 @@ def test_every_reply_has_the_probability_of_its_tokens_and_of_its_end() -> None:
     # Against the likeliest next tokens after replies that are begun, without a grammar and without a kept
     # prompt. Another adapter reads the same prompt at the same time: nothing of it may get in.
     question = [ChatMessageUser(content="How good is rain, from 0 to 100? Reply with one number.")]
-    replies = ["1", "10", "50", "100"]
+    replies = ["1", "50", "100"]
     near = GenerateConfig(temperature=0.0, max_tokens=1, seed=0, logprobs=True, top_logprobs=5000)
 
     async def main() -> tuple[dict[str, float], dict[str, float], list[float]]:
@@ -263,7 +263,9 @@ def test_every_reply_has_the_probability_of_its_tokens_and_of_its_end() -> None:
             messages = [*question, ChatMessageAssistant(content=begun)] if begun else question
             said = (await model.generate([*messages], config=near)).choices[0].logprobs
             assert said
-            return next(top.logprob for top in said.content[0].top_logprobs or [] if top.token == token)
+            # The end of a turn has no text; part of a character has none either, but bytes.
+            tops = (top for top in said.content[0].top_logprobs or [] if top.token == token)
+            return next(top.logprob for top in tops if token or not top.bytes)
 
         found, of_other, again = await collect(enumerated(model), enumerated(other), enumerated(model))
         assert found == pytest.approx(again, rel=1e-3)
@@ -275,5 +277,5 @@ def test_every_reply_has_the_probability_of_its_tokens_and_of_its_end() -> None:
 
     found, of_other, expected = anyio.run(main)
     assert [math.log(found[reply]) for reply in replies] == pytest.approx(expected, abs=1e-3)
-    assert found["1"] + found["10"] + found["50"] + found["100"] < 1
+    assert sum(found.values()) < 1
     assert of_other["1"] != pytest.approx(found["1"], rel=0.1), "they are different models"
