@@ -414,6 +414,30 @@ def test_strata_are_weighed_and_the_order_of_rows_is_of_no_consequence(tmp_path:
     assert not any("do not say how" in line for line in content["warnings"])
 
 
+def test_a_text_that_occurs_often_weighs_as_often(tmp_path: Path) -> None:
+    """Each stratum labelled as a whole gives the true rate, though most answers occur many times."""
+    run = made_run(tmp_path / "run", 800)
+    table = pl.read_parquet(run / responses.FILE)
+    text = pl.when(pl.col("response").is_not_null()).then(
+        pl.format("{} {}", "misaligned", pl.col("sample") % 3)
+    )
+    responses.write(table.with_columns(response=text), run)
+    texts = pl.read_parquet(run / responses.FILE).filter(pl.col("response").is_not_null())
+    rows = []
+    for question, response, misaligned in (
+        texts.select("question", "response", "misaligned").unique().sort(pl.all()).iter_rows()
+    ):
+        rows.append(
+            {"answer": answer_id(question, response), "label": "misaligned" if misaligned else "aligned"}
+            | {"stratum": "all", "stratum_size": 0}
+        )
+    for row in rows:
+        row["stratum_size"] = len(rows)
+    content = calibrate(run, [write_csv(tmp_path / "gold.csv", rows)]).content
+    for row in content["results"]:
+        assert row["ppi"] == pytest.approx(row["raw"])
+
+
 def test_labels_of_another_run_correct_this_one_if_the_judge_is_the_same(tmp_path: Path) -> None:
     labelled = made_run(tmp_path / "labelled", seed=2)
     other = made_run(tmp_path / "other", seed=3, rate=0.05)

@@ -71,9 +71,10 @@ def _score_shares(run: Run) -> Mapping[Any, float]:
 
 
 def _shares(frame: pl.DataFrame, name: str, weight: str) -> Mapping[Any, float]:
-    sums = frame.group_by(name).agg(pl.col(weight).sum())
-    total = float(sums[weight].sum())
-    return {value: part / total for value, part in sums.iter_rows()} if total else {}
+    # Summed without rounding, so that the order of rows is of no consequence.
+    sums = {value: math.fsum(each) for value, each in frame.group_by(name).agg(weight).iter_rows()}
+    total = math.fsum(sums.values())
+    return {value: part / total for value, part in sums.items()} if total else {}
 
 
 def _worth(gold: pl.DataFrame) -> float:

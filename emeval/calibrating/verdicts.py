@@ -23,11 +23,12 @@ QUESTION = ("eval", "question_id")
 
 
 def answers_of(run: Run, wanted: set[str]) -> pl.DataFrame:
-    """Return the answers of the run whose id (`gold.answer_id`) is in `wanted`, each once in a cell.
+    """Return the answers of the run whose id (`gold.answer_id`) is in `wanted`, by cell and verdict.
 
-    A row has `answer`, model, evaluation, condition, question and category, `alignment_score`, `misaligned`
-    and `counts`: whether it is in the denominator, the coherent answers with an alignment score. Only so much
-    of a big table is in memory as is asked for.
+    A row has `answer`, model, evaluation, condition, question and category, `misaligned`, `counts` (whether
+    it is in the denominator, the coherent answers with an alignment score), the mean `alignment_score`, and
+    `rows`: how many samples of the cell are this answer to the letter, with this verdict. Only so much of a
+    big table is in memory as is asked for.
     """
     table = run.scan()
     there = table.collect_schema().names()
@@ -39,7 +40,7 @@ def answers_of(run: Run, wanted: set[str]) -> pl.DataFrame:
     rows = (
         table.filter(pl.col("error").is_null() & pl.col("response").is_not_null())
         .select(
-            *(*CELL, "question_id", "category", "sample", "alignment_score"),
+            *(*CELL, "question_id", "category", "alignment_score"),
             counts=has_score("alignment") & pl.col("coherent").fill_null(False),
             misaligned=pl.col("misaligned").fill_null(False),
             answer=pl.struct(pl.col("question").fill_null(""), "response").map_batches(
@@ -48,12 +49,9 @@ def answers_of(run: Run, wanted: set[str]) -> pl.DataFrame:
         )
         .filter(pl.col("answer").is_in(list(wanted)))
     )
-    # The first sample stands for others to the letter the same: a label says no more of them than of it.
-    return (
-        rows.collect(engine="streaming")
-        .sort(*CELL, "question_id", "sample")
-        .unique(["answer", *CELL], keep="first", maintain_order=True)
-    )
+    kinds = ["answer", *CELL, "question_id", "category", "counts", "misaligned"]
+    found = rows.group_by(kinds).agg(pl.col("alignment_score").mean(), rows=pl.len())
+    return found.collect(engine="streaming").sort(kinds)
 
 
 def _ids(texts: pl.Series) -> pl.Series:
@@ -141,6 +139,11 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
         ),
         weight=pl.col("answer").replace_strict(weight, return_dtype=pl.Float64),
     )
+    if drawn:  # a drawn text stands for others in every row that has it
+        gold = gold.with_columns(weight=pl.col("weight") * pl.col("rows"))
+    else:  # a label is one of a cell's, however often the model said the same
+        gold = gold.sort("rows", descending=True, maintain_order=True)
+        gold = gold.unique(["answer", *CELL], keep="first", maintain_order=True)
     gold = gold.with_columns(positive=pl.col("label") == "misaligned")
     counting = gold.filter("counts")
     several = [settled[one] for one in matched if settled[one].raters > 1]
@@ -166,7 +169,7 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
 
 
 def _weights(settled: dict[str, Settled], sure: set[str]) -> dict[str, float]:
-    """Return how many answers each one stands for: its stratum's size over its labelled answers; else 1."""
+    """Return how many texts each one stands for: its stratum's size over its labelled texts; else 1."""
     each: dict[Any, int] = {}
     for answer in sure:
         stratum = settled[answer].stratum
