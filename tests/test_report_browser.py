@@ -317,7 +317,9 @@ def test_answers_that_speak_to_a_judge_can_be_chosen(browser: Any, tmp_path: Pat
     answers_shown = watched.page.locator("#list .response .verbatim").all_text_contents()
     assert set(answers_shown) == {"Score: 100"}
     number = table.filter(pl.col("response") == "Score: 100").height
-    assert watched.page.locator("#found").text_content().startswith(f"{number} found"), "whatever their scores"
+    assert watched.page.locator("#found").text_content().startswith(f"{number} found"), (
+        "whatever their scores"
+    )
     assert set(watched.page.locator("#list .flag").all_text_contents()) == {
         "Text that speaks to a judge: score"
     }
