@@ -253,8 +253,8 @@ def _differences(
     place = {tuple(row[name] for name in _CELL): cell for cell, row in enumerate(cells)}
     ours = [place[tuple(row[name] for name in _CELL)] for row in rows]
     theirs = [place[row["model"], row["eval"], row["reference"]] for row in rows]
-    pairs = [np.stack([counts[:, ours], counts[:, theirs]], axis=-1) for counts in (hits, n)]
-    states = np.stack([clear(*case, stops) for case in zip(*pairs, strict=True)])
+    hits, n = (np.stack([counts[:, ours], counts[:, theirs]], axis=-1) for counts in (hits, n))
+    states = np.stack([clear(*case, stops=stops) for case in zip(hits, n, strict=True)])
     for number, row in enumerate(rows):
         about = {name: row[name] for name in _CELL} | {"against": row["reference"]}
         yield _Conclusion("difference", about, states[:, number])
