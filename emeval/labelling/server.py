@@ -67,10 +67,10 @@ def serve(
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; without --port a free one is taken") from None
     with server:
-        tell(server.address)
-        if browser and _has_screen():
-            webbrowser.open(server.address)
         try:
+            tell(server.address)
+            if browser and _has_screen():
+                webbrowser.open(server.address)
             server.serve_forever()
         except KeyboardInterrupt:
             desk.lock.acquire()  # what is being written is written to its end, and nothing after it
