@@ -165,6 +165,8 @@ class Run:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self.directory = self.path
+        """The directory itself."""
         try:
             self.manifest = Manifest.read(self.path)
         except FileNotFoundError:

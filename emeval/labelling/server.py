@@ -58,9 +58,9 @@ def serve(
     """
     if rater is not None:
         check_rater(rater)
-    for file in raters(run.path):
+    for file in raters(run.directory):
         file.labels()
-    desk = Desk(draw(run, number), run.path, rater)
+    desk = Desk(draw(run, number), run.directory, rater)
     token = secrets.token_urlsafe(24)
     try:
         server = Server(desk, token, _page(library.folders("reports")), port)
