@@ -717,11 +717,11 @@ def label(
     if import_:
         content["imported"] = labelling.take_in(done, import_, rater)
     if export:
-        content["exported"] = labelling.export(done.path, export)
+        content["exported"] = labelling.export(done.directory, export)
     if not (import_ or export or agreement):
         with _only_json_on_stdout():
             labelling.serve(done, number, rater, port, not no_browser, lambda url: print(address_lines(url)))
-    content |= labelling.account(done.path)
+    content |= labelling.account(done.directory)
     if as_json:
         _print_json(content)
         return

@@ -74,7 +74,7 @@ def draw(run: Run, number: int | None = None) -> Drawing:
     """
     if number is not None and number < 1:
         raise UserError(f"--n: found {number}, expected a number of answers, at least 1")
-    path = run.path / FOLDER / FILE
+    path = run.directory / FOLDER / FILE
     before = _read(path)
     if before and (number is None or number <= len(before.answers)):
         return before.model_copy(update={"answers": before.answers[:number]})

@@ -91,14 +91,14 @@ def take_in(run: Run, file: Path, rater: str | None = None) -> dict[str, Any]:
         if answer is None:
             counts["unmatched"] += 1
             continue
-        known = before.setdefault(label.rater, RaterFile(run.path, label.rater).labels())
+        known = before.setdefault(label.rater, RaterFile(run.directory, label.rater).labels())
         became = _compared(known.get(answer), label)
         counts[became] += 1
         if became in ("added", "changed"):
             known[answer] = label
             new.setdefault(label.rater, {})[answer] = label
     for name, labels in new.items():
-        RaterFile(run.path, name).add(list(labels.values()))
+        RaterFile(run.directory, name).add(list(labels.values()))
     return {"file": str(file), **counts}
 
 

@@ -58,19 +58,19 @@ def serve(
     """
     if rater is not None:
         check_rater(rater)
-    for file in raters(run.path):
+    for file in raters(run.directory):
         file.labels()
-    desk = Desk(draw(run, number), run.path, rater)
+    desk = Desk(draw(run, number), run.directory, rater)
     token = secrets.token_urlsafe(24)
     try:
         server = Server(desk, token, _page(library.folders("reports")), port)
     except OSError as error:
         raise UserError(f"--port {port}: {error.strerror}; without --port a free one is taken") from None
     with server:
-        tell(server.address)
-        if browser and _has_screen():
-            webbrowser.open(server.address)
         try:
+            tell(server.address)
+            if browser and _has_screen():
+                webbrowser.open(server.address)
             server.serve_forever()
         except KeyboardInterrupt:
             desk.lock.acquire()  # what is being written is written to its end, and nothing after it
