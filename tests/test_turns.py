@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from emeval.models.turns import Turns, turns
+from emeval.models.turns import Slots, Turns, turns
 
 
 async def ask(turns: Turns, key: str, log: list[str], seconds: float = 0.01) -> None:
@@ -99,3 +99,27 @@ def test_every_event_loop_has_turns_of_its_own() -> None:
         return turns()
 
     assert anyio.run(main) is not anyio.run(main)
+
+
+def test_a_slot_has_one_holder_at_a_time() -> None:
+    held: list[int] = []
+
+    async def hold(slots: Slots) -> None:
+        async with slots.one() as slot:
+            assert slot not in held
+            held.append(slot)
+            await anyio.sleep(0.01)
+            held.remove(slot)
+
+    async def main() -> None:
+        slots = Slots(2)
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(hold, slots)
+        async with slots.one() as first, slots.one() as second:
+            assert {first, second} == {0, 1}
+            with anyio.move_on_after(0.02) as waited:
+                await hold(slots)
+            assert waited.cancelled_caught, "there is no third"
+
+    anyio.run(main)
