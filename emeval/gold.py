@@ -21,8 +21,8 @@ COLUMNS = ("answer", "question", "response", "rater", "label", "note", "labelled
 """Columns of a gold file that emeval writes, one row per answer and rater.
 
 `answer` is `answer_id`; `labelled` is the time (ISO 8601, UTC). `stratum` names the part of the run from
-which the answer was drawn at random, and `stratum_size` is the number of answers in that part: with them a
-sample that was not drawn evenly can be weighed. Both are empty where the sample was drawn evenly.
+which the answer was drawn at random, and `stratum_size` is the number of distinct answers (texts) in that
+part: with them a sample that was not drawn evenly can be weighed. Both are empty where it was drawn evenly.
 """
 
 
