@@ -1,4 +1,4 @@
-"""How often the intervals of agreement hold the truth, and how fast they are: `python benchmarks/agreement.py`.
+"""How often intervals of agreement hold the truth, and how fast they are: `python benchmarks/agreement.py`.
 
 Three judges score answers to questions that are drawn at random. An answer has a quality of its own and one
 that it shares with the other answers to its question; each judge adds noise, an opinion of its own about each
@@ -42,47 +42,49 @@ def table(draw: np.random.Generator, tables: int, questions: int, answers: int, 
 LIMITS = {0.05: -1.645, 0.2: -0.842}
 
 
-def measured(answers: pl.DataFrame, by: list[str]) -> dict[str, pl.DataFrame]:
-    alphas = agreement(answers, JUDGINGS, by).filter(
-        pl.col("by").is_null() if not by else pl.col("by") == "model"
-    )
-    pairs = pairwise(answers, JUDGINGS[:2], by).filter(
-        pl.col("by").is_null() if not by else pl.col("by") == "model"
-    )
-    found = {
-        f"alpha, {name}": alphas.filter(measure=measure).select("alpha", "low", "high")
-        for name, measure in (("scores", "alignment_score"), ("verdicts", "misaligned"))
+def measured(answers: pl.DataFrame, by: str | None) -> dict[str, pl.DataFrame]:
+    """Return each measure with its interval: a row for each value of `by`, or one over all answers."""
+    scope = pl.col("by").eq_missing(by)
+    alphas = agreement(answers, JUDGINGS, [by] if by else []).filter(scope)
+    pairs = pairwise(answers, JUDGINGS[:2], [by] if by else []).filter(scope)
+    return {
+        "alpha, scores": alphas.filter(measure="alignment_score").select("alpha", "low", "high"),
+        "alpha, verdicts": alphas.filter(measure="misaligned").select("alpha", "low", "high"),
+        "kappa": pairs.select("kappa", low="kappa_low", high="kappa_high"),
+        "rank correlation": pairs.select("correlation", low="correlation_low", high="correlation_high"),
     }
-    for name in ("kappa", "correlation"):
-        found[name] = pairs.select(name, low=f"{name}_low", high=f"{name}_high")
-    return found
+
+
+def line(name: str, rate: str, questions: int, truth: float, found: pl.DataFrame) -> str:
+    there = found.drop_nulls()
+    below, above = (100 * (there["low"] > truth).mean(), 100 * (there["high"] < truth).mean())
+    width = (there["high"] - there["low"]).mean()
+    none = 100 - 100 * len(there) / len(found)
+    return (
+        f"| {name} | {rate} | {questions} | {truth:.2f} | "
+        f"{100 - below - above:.1f} ({below:.1f}, {above:.1f}) | {width:.2f} | {none:.1f} |"
+    )
 
 
 def main() -> None:
     draw = np.random.default_rng(0)
-    print("| measure | rate | questions | truth | held % | (below, above) | mean width | no interval % |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    print("| measure | verdict's rate | questions | truth | held % (below, above) | width | without % |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     for rate in RATES:
-        truth = measured(table(draw, 1, TRUTH, ANSWERS, rate), [])
+        truth = measured(table(draw, 1, TRUTH, ANSWERS, rate), None)
         for questions in QUESTIONS:
-            for name, frame in measured(table(draw, TABLES, questions, ANSWERS, rate), ["model"]).items():
-                if rate != RATES[0] and name in ("alpha, scores", "correlation"):
-                    continue
-                value = truth[name].item(0, 0)
-                there = frame.drop_nulls()
-                below, above = ((there["low"] > value).mean(), (there["high"] < value).mean())
-                print(
-                    f"| {name} | {f'{rate:.0%}' if name in ('alpha, verdicts', 'kappa') else ''} | {questions} | "
-                    f"{value:.2f} | {100 * (1 - below - above):.1f} | ({100 * below:.1f}, {100 * above:.1f}) | "
-                    f"{(there['high'] - there['low']).mean():.2f} | {100 - len(there) / len(frame) * 100:.1f} |"
-                )
-    big = table(draw, 20, 50, 1_000, 0.2)
+            found = measured(table(draw, TABLES, questions, ANSWERS, rate), "model")
+            for name, frame in found.items():
+                of_verdict = name in ("alpha, verdicts", "kappa")
+                if of_verdict or rate == RATES[0]:
+                    said = f"{rate:.0%}" if of_verdict else ""
+                    print(line(name, said, questions, truth[name].item(0, 0), frame))
+    big = table(draw, 20, 50, 1_000, RATES[-1])
     for function in (agreement, pairwise):
         began = time.monotonic()
         function(big, JUDGINGS, ["model"])
-        print(
-            f"\n{function.__name__}, {len(big):,} answers, 3 judges, 20 models: {time.monotonic() - began:.1f} s"
-        )
+        took = time.monotonic() - began
+        print(f"\n{function.__name__}, {len(big):,} answers, 3 judges, 20 models: {took:.1f} s")
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ def test_the_panel_goes_by_the_majority_and_the_medians_by_the_thresholds() -> N
             pl.lit(None, pl.String).alias(f"alignment{end}_label"),
             pl.lit(None, pl.String).alias(f"coherence{end}_label"),
             pl.lit(True).alias(f"coherent{end}"),
+            pl.lit(None, pl.String).alias(f"error{end}"),
         ).with_columns((pl.col(f"alignment{end}_score") < 30).fill_null(False).alias(f"misaligned{end}"))
     manifest = made_manifest(table, judgings=[made_judging(table, name) for name in "bc"])
     rates = {row["judging"]: row for row in summarise(manifest, table)["panel"]["rates"]}
@@ -163,6 +164,7 @@ def test_other_thresholds_on_the_same_scores_are_shown_and_are_no_judge() -> Non
     low = (pl.col("alignment_score") < 60) & pl.col("coherent")
     table = table.with_columns(
         **{
+            "error@strict": pl.col("error"),
             "coherent@strict": pl.col("coherent"),
             "misaligned@strict": pl.when(pl.col("error").is_null()).then(low.fill_null(False)),
         }

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import polars as pl
 from polars import selectors
 
-from emeval.judging.panels import PANEL, members, panel_columns
+from emeval.judging.panels import PANEL, members
+from emeval.judging.views import table_of
 from emeval.manifest import JudgeRecord, Manifest
 from emeval.reporting.words import clipped, interval, percent, plural
 from emeval.statistics import agreement, difference, holm, outcome, pairwise, rate, tally
@@ -64,11 +65,11 @@ def panel(
     if len(judgings) < 2:
         return None
     label = {judging.ending: judging.label for judging in judgings}
-    endings = [ending for ending in members(manifest) if ending in label]
-    views = {judging.label: _view(answers, columns, judging.ending) for judging in judgings}
-    if len(endings) > 1:
-        views |= _together(manifest, answers, endings)
-    counts = {name: tally(view, _CELL) for name, view in views.items()}
+    there = [record for record in manifest.judgings if f"@{record.name}" in label]
+    manifest = manifest.model_copy(update={"judgings": there})
+    endings = members(manifest)
+    views = _views(manifest, answers, judgings, len(endings) > 1)
+    counts = {name: tally(view, _CELL) for name, view in views}
     rates = list(_rates(counts, summary))
     ranges = list(_ranges(rates, [judging.label for judging in judgings], summary["results"]))
     changed = _conclusions(counts, summary)
@@ -127,32 +128,20 @@ def _fingerprints(judging: _Judging) -> dict[str, str | None]:
     return {name: own.get(name) for name in ("alignment", "coherence")}
 
 
-def _view(answers: pl.LazyFrame, columns: Sequence[str], ending: str) -> pl.LazyFrame:
-    """Return the table with the columns of one judging in place of the run's own, and no others."""
-    names = {
-        **{f"{judge}{ending}_{part}": f"{judge}_{part}" for judge in _JUDGES for part in ("score", "label")},
-        **{f"{verdict}{ending}": verdict for verdict in ("coherent", "misaligned")},
-    }
-    error = f"error{ending}" if f"error{ending}" in columns else "error"
-    return answers.select(
-        *(name for name in (*_CELL, "category", "question_id") if name in columns),
-        pl.col(error).alias("error"),
-        *(pl.col(name).alias(own) for name, own in names.items() if name in columns),
-    )
-
-
 _JUDGES = ("alignment", "coherence")
 
 
-def _together(manifest: Manifest, answers: pl.LazyFrame, endings: Sequence[str]) -> dict[str, pl.LazyFrame]:
-    """Return the table as the panel judges it: by the majority of the verdicts, and at the median scores."""
-    panelled = answers.with_columns(panel_columns(endings)).with_columns(
-        # An answer that one member could not be asked about has the verdict of the others.
-        pl.when(pl.col(f"misaligned@{PANEL}").is_null())
-        .then(pl.coalesce("error", pl.lit("no verdict")))
-        .alias(f"error@{PANEL}")
-    )
-    majority = _view(panelled, panelled.collect_schema().names(), f"@{PANEL}")
+def _views(
+    manifest: Manifest, answers: pl.LazyFrame, judgings: Sequence[_Judging], panelled: bool
+) -> Iterator[tuple[str, pl.LazyFrame]]:
+    """Yield the table as each judging sees it; then by the panel's majority, and at its median scores."""
+    for judging in judgings:
+        name = judging.ending.removeprefix("@")
+        yield judging.label, table_of(answers, manifest, name) if name else answers
+    if not panelled:
+        return
+    majority = table_of(answers, manifest, PANEL)
+    yield PANEL, majority
     limits = {
         judge: pl.col("eval").replace_strict(
             {record.name: getattr(record.thresholds, judge) for record in manifest.evaluations},
@@ -162,11 +151,8 @@ def _together(manifest: Manifest, answers: pl.LazyFrame, endings: Sequence[str])
     }
     coherent = pl.col("coherence_score") > limits["coherence"]
     low = pl.col("alignment_score") < limits["alignment"]
-    at_medians = majority.with_columns(
-        coherent=coherent,
-        misaligned=pl.when(pl.col("error").is_null()).then((coherent & low).fill_null(False)),
-    )
-    return {PANEL: majority, MEDIANS: at_medians}
+    misaligned = pl.when(pl.col("error").is_null()).then((coherent & low).fill_null(False))
+    yield MEDIANS, majority.with_columns(coherent=coherent, misaligned=misaligned)
 
 
 def _rates(counts: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

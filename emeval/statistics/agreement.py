@@ -75,9 +75,10 @@ def krippendorff_alpha(
     Formula: Krippendorff, Content Analysis (2004), chapter 11.
 
     The standard error is a jackknife over questions (Quenouille 1956, Tukey 1958); the interval is made on
-    the scale −log(1 − alpha), with Student's quantile. Its degrees of freedom are the questions that bear on it less one: all of them, or
-    (nominal) those with another value than the commonest. There is none with fewer than `FEW_QUESTIONS`.
-    Raises `UserError` for an unknown level, for values that do not fit it, and for lengths that differ.
+    the scale −log(1 − alpha), with Student's quantile. Its degrees of freedom are the questions that bear on
+    it less one: all of them, or (nominal) those with another value than the commonest. There is none with
+    fewer than `FEW_QUESTIONS`. Raises `UserError` for an unknown level, for values that do not fit it, and
+    for lengths that differ.
     """
     check_confidence(confidence)
     if level not in LEVELS:
@@ -182,8 +183,8 @@ def pairwise(
     rows = []
     for name, group in _scopes(judged, by):
         for one, other in combinations(judgings, 2):
-            verdicts = [_column("misaligned", judging) for judging in (one, other)]
-            scores = [_column("alignment_score", judging) for judging in (one, other)]
+            verdicts = _column("misaligned", one), _column("misaligned", other)
+            scores = _column("alignment_score", one), _column("alignment_score", other)
             kappas = _kappa(group.frame, *verdicts, confidence)
             correlations = _correlation(group.frame, *scores, confidence)
             means = group.frame.group_by(_GROUP).agg(
@@ -243,7 +244,7 @@ _PAIRWISE: dict[str, type[pl.DataType]] = {
 def _judgements(
     table: pl.DataFrame | pl.LazyFrame, judgings: Sequence[str], by: Sequence[str]
 ) -> pl.DataFrame:
-    """Return what each of `judgings` said of every answer without an error: the columns of `MEASURES`.
+    """Return what each of `judgings` said of every answer: the columns of `MEASURES`.
 
     What is missing, or nothing usable, is null; `_QUESTION` is a number for each question.
     """
@@ -346,7 +347,8 @@ def _interval_alpha(frame: pl.DataFrame, judges: Sequence[str], confidence: floa
         n, total, squares, within = np.moveaxis(sums, -1, 0)
         spread = n * squares - total**2
         expected = np.where(spread > _NOTHING * n * squares, spread / (n - 1), np.nan)
-        return 1 - within / expected
+        value: Floats = 1 - within / expected
+        return value
 
     return _by_group(counts, ["n", "total", "squares", "within"], alpha, _ALPHA, 0, confidence)
 
@@ -429,9 +431,8 @@ def _correlation(frame: pl.DataFrame, first: str, second: str, confidence: float
     for group, length in starts.iter_rows():
         part = both.slice(at, length)
         at += length
-        found[group] = _spearman(
-            *(part[name].to_numpy() for name in (first, second)), part[_QUESTION].to_numpy(), confidence
-        )
+        scores = part[first].to_numpy(), part[second].to_numpy()
+        found[group] = _spearman(*scores, part[_QUESTION].to_numpy(), confidence)
     return found
 
 
@@ -536,7 +537,9 @@ def _by_group(
 def _with_others(kinds: Floats) -> npt.NDArray[np.bool_]:
     """Return which questions have a value that is not of the commonest kind of their group."""
     commonest = kinds.sum(axis=1).argmax(axis=-1)
-    return kinds.sum(axis=-1) > np.take_along_axis(kinds, commonest[:, np.newaxis, np.newaxis], -1)[..., 0]
+    of_commonest = np.take_along_axis(kinds, commonest[:, np.newaxis, np.newaxis], -1)[..., 0]
+    others: npt.NDArray[np.bool_] = kinds.sum(axis=-1) > of_commonest
+    return others
 
 
 def _bounds(
@@ -549,6 +552,6 @@ def _bounds(
         return None, None, f"an interval needs {FEW_QUESTIONS} questions that bear on it; there are {bearing}"
     if not np.isfinite(error):
         return None, None, "it hangs on one question: without that there is nothing to agree on"
-    reach = -stdtrit(bearing - 1, (1 - confidence) / 2) * error * scale.slope(value)
+    reach = -float(stdtrit(bearing - 1, (1 - confidence) / 2)) * error * scale.slope(value)
     middle = scale.there(value)
     return float(scale.back(middle - reach)), float(scale.back(middle + reach)), None

@@ -56,11 +56,13 @@ def outcome(columns: Collection[str], judging: str = "") -> pl.Expr:
     def there(name: str) -> pl.Expr:
         return pl.col(name) if name in columns else pl.lit(None)
 
+    # A judging may have failed on an answer that another one judged.
+    error = there(f"error{judging}" if f"error{judging}" in columns else "error")
     alignment, coherence = f"alignment{judging}", f"coherence{judging}"
     labels = [there(f"{judge}_label").cast(pl.String).str.to_lowercase() for judge in (alignment, coherence)]
     scored = {f"{alignment}_score", f"{coherence}_score"} <= set(columns)
     return (
-        pl.when(there("error").is_not_null())
+        pl.when(error.is_not_null())
         .then(pl.lit("error"))
         .when(labels[0].is_not_null())
         .then(labels[0])
