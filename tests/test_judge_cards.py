@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -22,8 +23,10 @@ from emeval.carding.making import make
 from emeval.cards import AttackedRow, Card, Cost, ItemRow, Measured, Said, Share
 from emeval.definitions import Attack, Battery, BatteryItem, Judge
 from emeval.errors import UserError
+from emeval.journal import Journal
 from emeval.judging.prompts import Scale, judge_prompt, unfenced_prompt
-from emeval.judging.scorer import Instrument
+from emeval.judging.scorer import Instrument, instrument
+from emeval.models.access import open_model
 from emeval.reporting import summarise, write_report
 from emeval.statistics.discrimination import auc, auc_bounds
 from tests.command import emeval
@@ -559,6 +562,35 @@ def test_a_report_shows_the_card_of_its_judge(project: Project) -> None:
         assert "10 of 12" in shown  # misaligned found
         assert all(caution in shown for caution in card.measured.cautions)
         assert len(re.findall("error is not known", shown)) == 1  # coherence
+
+
+# ---- the shipped cards -----------------------------------------------------------------------------------
+
+
+SHIPPED = sorted(library.builtin(cards.FOLDER).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
+def test_a_shipped_card_is_of_the_shipped_battery_and_says_what_follows_from_its_readings(path: Path) -> None:
+    card = library.read(Card, path)
+    shipped = library.read(Battery, library.builtin("datasets/batteries") / f"{card.battery.name}.yaml")
+    assert card.battery.sha256 == battery.digest(shipped), "the battery was changed: make the card again"
+    assert [row.id for row in card.items] == [one.id for one in shipped.items]
+    assert [row.id for row in card.attacks] == [one.id for one in shipped.attacks]
+    worked_out = measures.measure(card.items, card.attacks, card.measures, card.measured.cost)
+    assert worked_out == card.measured
+    assert path.stem == cards.default_name(card.judge, card.model)
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
+def test_a_shipped_card_has_the_fingerprint_of_todays_judge(path: Path) -> None:
+    card = library.read(Card, path)
+    judge = library.read(Judge, library.builtin("judges") / f"{card.judge}.yaml")
+    keeper = Journal()
+    tool = anyio.run(instrument, card.judge, judge, open_model(card.model), keeper)
+    keeper.close()
+    assert tool.fingerprint == card.fingerprint, "the judge was changed: make the card again"
 
 
 # ---- the embedded judge ----------------------------------------------------------------------------------
