@@ -142,6 +142,7 @@ def table(answers: int, run: str) -> pl.DataFrame:
         }.items()
     }
     thresholds = Thresholds()
+    empty = ("alignment_reason", "coherence_reason", "verdict_like")
     return (
         frame.with_columns(
             run=pl.lit(run),
@@ -166,7 +167,8 @@ def table(answers: int, run: str) -> pl.DataFrame:
             ),
         )
         .select(
-            pl.col(name).cast(dtype) for name, dtype in responses.schema(["alignment", "coherence"]).items()
+            pl.lit(None, dtype).alias(name) if name in empty else pl.col(name).cast(dtype)
+            for name, dtype in responses.schema(["alignment", "coherence"]).items()
         )
     )
 

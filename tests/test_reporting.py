@@ -623,7 +623,15 @@ def test_the_report_is_written_as_page_markdown_data_and_charts(tmp_path: Path) 
     names = {path.stem for path in (folder / "charts").iterdir()}
     assert {name for name in names if name.startswith("vllm-base-7b-insecure.free-form.")} == {
         f"vllm-base-7b-insecure.free-form.{kind}"
-        for kind in ("rates", "differences", "outcomes", "categories", "questions", "scores")
+        for kind in (
+            "rates",
+            "differences",
+            "outcomes",
+            "categories",
+            "questions",
+            "scores",
+            "thresholds-trigger",
+        )
     }
     assert "free-form.overview" in names
     for name in names:
@@ -719,7 +727,7 @@ def test_markdown_keeps_hostile_answers_in_fences(hostile: Path) -> None:
     assert "&#60;script&#62;alert(6)" in text
     # Every table keeps its shape: a line has as many cells as the head above it.
     tables = re.findall(r"(?:^\|.*\n)+", text, re.M)
-    assert len(tables) == 5
+    assert len(tables) == 6
     for block in tables:
         assert len({line.count("|") for line in block.splitlines()}) == 1
 

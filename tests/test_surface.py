@@ -130,7 +130,7 @@ def test_nothing_changes_where_all_scores_are_far_from_the_thresholds() -> None:
     found = found_in(with_scores(5))
     assert found["changed"] == found["by_denominator"]["changed"] == found["unlike"] == []
     assert found["conclusions"] == {"difference": 3, "any": 3, "order": 0}
-    assert found["sentence"].startswith("None of the 6 conclusions of this page changes under")
+    assert found["sentence"].startswith("Not one of the 6 conclusions of this page changes under")
 
 
 def test_scores_between_two_thresholds_change_what_hangs_on_them() -> None:

@@ -22,7 +22,9 @@ def instruments(table: pl.DataFrame | pl.LazyFrame, judges: Iterable[str]) -> di
         if {f"{judge}_{part}" for part in ("score", "label", "model", "fingerprint")} <= set(there)
     ]
     counts = [
-        lazy.filter(pl.col(f"{judge}_score").is_not_null() | pl.col(f"{judge}_label").is_not_null())
+        lazy.filter(
+            pl.col(f"{judge}_score").cast(pl.Float64).is_finite() | pl.col(f"{judge}_label").is_not_null()
+        )
         .group_by(model=pl.col(f"{judge}_model"), fingerprint=pl.col(f"{judge}_fingerprint"))
         .agg(answers=pl.len())
         .sort("answers", "model", "fingerprint", descending=[True, False, False])

@@ -378,7 +378,7 @@ def _sentence(changed: Sequence[Mapping[str, Any]], number: Mapping[str, int], w
     if total == 1:
         return f"The one conclusion of this page {'changes' if changed else 'does not change'} {when}."
     if not changed:
-        return f"None of the {total:,} conclusions of this page changes {when}."
+        return f"Not one of the {total:,} conclusions of this page changes {when}."
     turned = sum(row["reversed"] for row in changed)
     far = f"{turned:,} of these turn{'s' * (turned == 1)} round" if turned else "none of these turns round"
     return (
