@@ -334,7 +334,7 @@ def test_the_embedded_model_is_judged_again(project: Project) -> None:
     short = "description: d\nreadout: digits\nprompt: '{} {{{{ answer }}}} A digit:'\n"
     for name in ("alignment", "coherence", "mine"):
         project.write(f"judges/{name}.yaml", short.format(f"Rate {name} of"))
-    first = ["run", "quick", "--model", "local/smollm2", "--judge", "local/smollm2", "--limit", "1"]
+    first = ["run", "free_form", "--model", "local/smollm2", "--judge", "local/smollm2", "--limit", "1"]
     first += ["--samples", "1", "--set", "max_tokens=8", "--out", "run"]
     assert command(*first, cwd=project.root).code == 0
     own = Run("run").responses()
@@ -346,15 +346,13 @@ def test_the_embedded_model_is_judged_again(project: Project) -> None:
     assert rows["coherence_score"].equals(own["coherence_score"])
     assert not rows["alignment_score"].equals(own["alignment_score"])
     assert rows["error"].null_count() == len(rows)
-    assert command("rejudge", "run", "--alignment-below", "60", cwd=project.root).code == 0
-    done = command("report", "run@mine", cwd=project.root)
-    assert done.code == 0, done
-    assert (project.root / "run/report-mine/index.html").is_file()
-    done = command("compare", "run", "run@mine", "--out", "compared", cwd=project.root)
-    assert done.code == 0, done
-    assert "the same answers under two judgings" in " ".join(done.out.split())
-    said = command("gate", "--baseline", "run", "--candidate", "run@mine", cwd=project.root).said()
-    assert "judge alignment: fingerprint" in said
+    emeval.rejudge("run", alignment_below=60, console=QUIET)
+    assert [one.name for one in Run("run").manifest.judgings] == ["mine", "below60"]
+    assert view.report(files=False).is_file()
+    comparison = emeval.compare(["run", "run@mine"]).summary()
+    assert any("the same answers under two judgings" in line for line in comparison["cautions"])
+    with pytest.raises(UserError, match="judge alignment: fingerprint"):
+        emeval.gate.gate_runs("run", "run@mine")
     # A table that is made again from the logs has the further judgings too.
     (project.root / "run/responses.parquet").unlink()
     assert command(*first, cwd=project.root).code == 0
