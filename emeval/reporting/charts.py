@@ -6,6 +6,7 @@ expression. Sentences that a tooltip shows come ready in the rows.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -428,7 +429,9 @@ def threshold_surface(rows: Rows, own: tuple[float, float], pairs: Rows, title: 
         .encode(x=x, y=y, tooltip=tooltip),
         height=HEAT,
     )
-    chart.title = alt.TitleParams(printable(title), anchor="start", fontSize=12, limit=HEAT)
+    chart.title = alt.TitleParams(
+        textwrap.wrap(printable(title), 36) or "", anchor="start", fontSize=12, limit=HEAT
+    )
     return chart
 
 
