@@ -453,7 +453,7 @@ def _spearman(
         own = side.rank**2 + 2 * side.lifted(side.rank) - 3 * side.spread
         weighs = weighs - together / (2 * side.spread) * own
     by_question = np.bincount(place, weights=weighs / spread) / n
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(len(asked) / np.subtract(len(asked), 1) * np.sum(by_question**2))
     low, high, reason = _bounds(value, error, len(asked), _FISHER, confidence)
     return Agreement(value, low, high, n, len(asked), reason)
