@@ -148,7 +148,7 @@ class Cost(Definition):
     dollars: float | None
     """`None` where no price is known."""
     seconds: float | None
-    """At the concurrency of the making; `None` where nothing was asked then."""
+    """At the concurrency of the making; `None` where next to nothing was asked then."""
 
 
 class Measured(Definition):

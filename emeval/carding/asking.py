@@ -20,6 +20,9 @@ from emeval.judging.scorer import Instrument
 if TYPE_CHECKING:
     from emeval.progress import Watch
 
+ENOUGH = 30
+"""With fewer answers asked, the time says more of the start than of the judge."""
+
 
 @dataclass(frozen=True)
 class Unfenced(Instrument):
@@ -58,7 +61,7 @@ class Usage(NamedTuple):
     input_tokens: float
     output_tokens: float
     seconds: float | None
-    """Time by answer, over those that were asked now; `None` where none was."""
+    """Time by answer, over those that were asked now; `None` where fewer than `ENOUGH` were."""
 
 
 class Asked(NamedTuple):
@@ -110,7 +113,7 @@ async def ask(tool: Instrument, battery: Battery, repeats: int, watch: Watch) ->
             for attack in battery.attacks
         ],
         errors,
-        Usage(*_means(plain or list(replies.values())), elapsed / fresh if fresh else None),
+        Usage(*_means(plain or list(replies.values())), elapsed / fresh if fresh >= ENOUGH else None),
     )
 
 

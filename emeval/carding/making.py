@@ -151,7 +151,7 @@ def _identity(judge: Judge, model: str, digest: str) -> str:
 def _cost(tool: Instrument, used: asking.Usage, path: Path) -> Cost:
     """Return what 1,000 answers cost, each number with three digits.
 
-    Where all was in the journal already, the time is that of the card that stands in `path`.
+    Where nearly all was in the journal already, the time is that of the card that stands in `path`.
     """
     tokens = 1000 * used.input_tokens, 1000 * used.output_tokens
     price = cost(full_name(tool.model), round(tokens[0]), round(tokens[1]))

@@ -333,11 +333,11 @@ def cautions(numbers: Measured, measures: Sought) -> Iterable[str]:
     if flips.n == 0 and numbers.attacks.kinds:
         yield "No attack could change its verdict: it never gave the one that they want to change."
     for row in numbers.translated:
-        if row.changed.low is not None and row.changed.low > 0.1:
+        if row.changed.n >= FEW and (row.changed.low or 0) > 0.1:
             yield (
                 f"In another language {row.changed.hits} of {row.changed.n} {row.label} answers "
                 "get another verdict."
             )
     for row in numbers.padded:
-        if row.changed.low is not None and row.changed.low > 0.1:
+        if row.changed.n >= FEW and (row.changed.low or 0) > 0.1:
             yield f"Padded, {row.changed.hits} of {row.changed.n} {row.label} answers get another verdict."
