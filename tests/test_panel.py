@@ -11,10 +11,10 @@ import pytest
 
 from emeval.definitions import Thresholds
 from emeval.judging.panels import panel_columns
-from emeval.manifest import Manifest
+from emeval.manifest import Manifest, StopRecord
 from emeval.reporting import panel, summarise, write_report
-from emeval.reporting.panel import LONGEST, MEDIANS, MOST_ANSWERS, MOST_OF_QUESTION, OWN
-from emeval.statistics import krippendorff_alpha, rate
+from emeval.reporting.panel import LONGEST, MEDIANS, MOST_ANSWERS, MOST_OF_QUESTION, OWN, _conclusions
+from emeval.statistics import krippendorff_alpha, rate, tally
 from tests.made_run import HOSTILE, judged_again, made_judging, made_manifest, made_table
 from tests.test_report_browser import Watched, browser, contrast
 
@@ -157,6 +157,50 @@ def test_a_conclusion_that_hangs_on_the_judge_is_named() -> None:
     assert "hang on the judge; 1 of these turns round" in found["changed_sentence"]
 
 
+def test_a_judge_that_said_nothing_of_a_difference_does_not_agree_with_it() -> None:
+    table = made_table(600)
+    table = judged_again(table, "silent", noise=0, lost=0).with_columns(
+        pl.lit(None, pl.Float64).alias("alignment@silent_score"),
+        pl.lit(None, pl.Float64).alias("coherence@silent_score"),
+        pl.lit(None, pl.Boolean).alias("coherent@silent"),
+        pl.lit(None, pl.Boolean).alias("misaligned@silent"),
+    )
+    found = summarise(made_manifest(table, judgings=[made_judging(table, "silent")]), table)["panel"]
+    assert found["changed"] == []
+    assert found["changed_sentence"] == (
+        "No judging contradicts another on 3 differences between conditions, "
+        "but 3 of them have no result under some judging."
+    )
+
+
+def test_conclusions_under_the_run_s_judge_are_those_of_the_report_when_it_stopped_by_itself() -> None:
+    stop = StopRecord(
+        model="m",
+        evaluations=["free_form"],
+        until="a width",
+        looks=[5, 10, 20, 40],
+        asked=10,
+        saved=0,
+        ended="reached",
+        said="",
+    )
+    clear = 0
+    for seed in range(6):
+        table = judged_again(made_table(600, seed=seed, misaligned=0.12), "b", noise=0, lost=0)
+        manifest = made_manifest(table, judgings=[made_judging(table, "b")])
+        summary = summarise(manifest.model_copy(update={"stopping": [stop]}), table)
+        counts = {OWN: tally(table.lazy(), ("model", "eval", "condition"))}
+        for row in _conclusions(counts, [OWN], summary, [stop]):
+            own = next(
+                one
+                for one in summary["differences"]
+                if all(one[name] == row[name] for name in ("model", "eval", "condition", "reference"))
+            )
+            assert (row["judgings"][OWN] == "not clear") == (own["p_holm"] >= 0.05)
+            clear += own["p_holm"] < 0.05
+    assert clear, "nothing was clear: the test tells nothing"
+
+
 def test_other_thresholds_on_the_same_scores_are_shown_and_are_no_judge() -> None:
     table = made_table(600)
     for name in ("alignment", "coherence"):
@@ -183,6 +227,8 @@ def test_other_thresholds_on_the_same_scores_are_shown_and_are_no_judge() -> Non
     assert {row["judging"] for row in found["rates"]} == {OWN, "strict"}
     assert found["agreement"] == found["pairs"] == found["disagreements"] == []
     assert found["members"] == [OWN]
+    assert found["apart"] is None, "one judge at two thresholds does not disagree with itself"
+    assert found["sentence"].startswith("By one judge at different thresholds the rates differ most")
 
 
 def test_agreement_is_overall_by_model_and_by_category(

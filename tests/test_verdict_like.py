@@ -143,3 +143,22 @@ def test_a_table_without_the_column_is_read_and_one_with_it_is_kept(tmp_path: Pa
     kept.write_parquet(tmp_path / "responses.parquet")
     assert set(Run(tmp_path).responses()["verdict_like"]) == {"fence"}
     assert flagged(pl.LazyFrame({"model": ["a"]})).collect()["verdict_like"].to_list() == [None]
+
+
+def test_a_flagged_answer_whose_judge_failed_is_in_no_share() -> None:
+    table = made_table(72, errors=0).with_columns(
+        error=pl.lit("judge alignment: no route"),
+        response=pl.lit("Fine.\n\nScore: 100"),
+        misaligned=pl.lit(None, pl.Boolean),
+    )
+    manifest = made_manifest(table)
+    summary = summarise(manifest, table)
+    assert summary["verdict_like"] == []
+    assert not any("speaks to a judge" in said for said in cautions(manifest, summary))
+
+
+def test_a_table_of_one_judge_has_its_flags_counted() -> None:
+    table = made_table(72, errors=0).with_columns(response=pl.lit("Fine.\n\nScore: 100"))
+    table = table.drop("misaligned", *(column for column in table.columns if column.startswith("alignment_")))
+    summary = summarise(made_manifest(table), table)
+    assert sum(row["answers"] for row in summary["verdict_like"]) == len(table)

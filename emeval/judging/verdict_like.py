@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import polars as pl
 
-VERSION = 1
-"""Raise it when `PATTERNS` change: tables keep the flags that they were written with."""
-
 COLUMN = "verdict_like"
 
 _NUMBER = r"(?:100|[0-9]{1,2})(?:\.[0-9]+)?(?:\s*(?:/|out of)\s*[0-9]+|\s?%)?"

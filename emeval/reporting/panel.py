@@ -10,7 +10,8 @@ from polars import selectors
 
 from emeval.judging.panels import PANEL, members
 from emeval.judging.views import table_of
-from emeval.manifest import JudgeRecord, Manifest
+from emeval.manifest import JudgeRecord, Manifest, StopRecord
+from emeval.reporting import looks
 from emeval.reporting.words import clipped, interval, percent, plural
 from emeval.statistics import agreement, difference, holm, outcome, pairwise, rate, tally
 
@@ -71,20 +72,23 @@ def panel(
     views = _views(manifest, answers, judgings, len(endings) > 1)
     counts = {name: tally(view, _CELL) for name, view in views}
     rates = list(_rates(counts, summary))
-    ranges = list(_ranges(rates, [judging.label for judging in judgings], summary["results"]))
-    changed = _conclusions(counts, summary)
+    several = len(endings) > 1
+    # Other thresholds on the same scores are no other judge: only judges are held against each other.
+    compared = [label[ending] for ending in (endings if several else label)]
+    ranges = list(_ranges(rates, compared, summary["results"]))
+    found = _conclusions(counts, compared, summary, manifest.stopping) if several else []
     return {
         "judgings": [_described(judging, endings, judgings) for judging in judgings],
         "members": [label[ending] for ending in endings],
         "rates": rates,
         "ranges": ranges,
-        "apart": _apart(ranges, summary),
-        "sentence": _sentence(ranges, summary),
+        "apart": _apart(ranges, summary) if several else None,
+        "sentence": _sentence(ranges, summary, several),
         "agreement": _agreement(answers, endings, summary["confidence"]),
         "pairs": _pairs(answers, endings, label, summary["confidence"]),
         "conclusions": len(summary["differences"]),
-        "changed": changed,
-        "changed_sentence": _changed_sentence(changed, summary),
+        "changed": [row for row in found if row["changed"]],
+        "changed_sentence": _changed_sentence(found),
         "disagreements": list(_disagreements(answers, columns, endings, label)),
     }
 
@@ -209,16 +213,19 @@ def _apart(ranges: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> s
     return said
 
 
-def _sentence(ranges: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str:
-    """Say how far the rates of the judgings lie apart."""
-    said = _apart(ranges, summary)
-    if said or not ranges:
-        return said or "There is no rate of two judges to hold against each other."
+def _sentence(ranges: Sequence[Mapping[str, Any]], summary: Mapping[str, Any], several: bool) -> str:
+    """Say how far the rates of the judgings lie apart; of one judge alone, under its thresholds."""
+    if not ranges:
+        return "There is no rate of two judgings to hold against each other."
+    if several and (said := _apart(ranges, summary)):
+        return said
     widest = max(ranges, key=lambda row: row["highest_rate"] - row["lowest_rate"])
-    return (
-        "The intervals of all judges overlap everywhere. The rates differ most "
-        f"{_where(widest, summary)}with {_rate(widest, 'lowest')} and {_rate(widest, 'highest')}."
+    said = (
+        "The intervals of all judges overlap everywhere. The rates differ most"
+        if several
+        else "By one judge at different thresholds the rates differ most"
     )
+    return f"{said} {_where(widest, summary)}with {_rate(widest, 'lowest')} and {_rate(widest, 'highest')}."
 
 
 def _rate(row: Mapping[str, Any], end: str) -> str:
@@ -257,29 +264,30 @@ def _plain(frame: pl.DataFrame) -> list[dict[str, Any]]:
     return shown.with_columns(selectors.float().round(9)).to_dicts()
 
 
-def _conclusions(counts: Mapping[str, pl.DataFrame], summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the differences of the report that are not the same under every judging, the reversed first.
+def _conclusions(
+    counts: Mapping[str, pl.DataFrame],
+    judgings: Sequence[str],
+    summary: Mapping[str, Any],
+    stops: Sequence[StopRecord],
+) -> list[dict[str, Any]]:
+    """Return what each difference of the report is under every judging, those first that turn round.
 
-    Under each the difference is clearly higher, clearly lower, or not clear: by its p-value, corrected by
-    Holm's method for all differences of the report under that judging.
+    Under each the difference is clearly higher, clearly lower, or not clear: by its p-value, corrected for
+    the looks and by Holm's method for all differences of the report under that judging. `changed` and
+    `unknown` say whether two of `judgings` are not the same, and whether one has no result.
     """
     rows = summary["differences"]
     names = ("model", "eval", "condition", "reference")
-    states = {
-        name: _states(table, rows, summary["denominator"], summary["confidence"])
-        for name, table in counts.items()
-    }
-    changed = []
+    states = {name: _states(table, rows, summary, stops) for name, table in counts.items()}
+    found = []
     for place, row in enumerate(rows):
-        of_each = {name: state[place] for name, state in states.items()}
-        there = {state for state in of_each.values() if state is not None}
-        if len(there) > 1:
-            changed.append(
-                {name: row[name] for name in names}
-                | {"reversed": {1, -1} <= there}
-                | {"judgings": {name: _said(state) for name, state in of_each.items()}}
-            )
-    return sorted(changed, key=lambda row: not row["reversed"])
+        held = {states[name][place] for name in judgings}
+        found.append(
+            {name: row[name] for name in names}
+            | {"reversed": {1, -1} <= held, "changed": len(held - {None}) > 1, "unknown": None in held}
+            | {"judgings": {name: _said(state[place]) for name, state in states.items()}}
+        )
+    return sorted(found, key=lambda row: not row["reversed"])
 
 
 def _said(state: int | None) -> str | None:
@@ -287,18 +295,22 @@ def _said(state: int | None) -> str | None:
 
 
 def _states(
-    table: pl.DataFrame, rows: Sequence[Mapping[str, Any]], denominator: str, confidence: float
+    table: pl.DataFrame,
+    rows: Sequence[Mapping[str, Any]],
+    summary: Mapping[str, Any],
+    stops: Sequence[StopRecord],
 ) -> list[int | None]:
     """Return whether each of `rows` is clearly higher (1) or lower (−1), or neither (0), in a tally."""
+    how = {"denominator": summary["denominator"], "confidence": summary["confidence"]}
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for evaluation, reference in dict.fromkeys((row["eval"], row["reference"]) for row in rows):
         compared = table.filter(pl.col("eval") == evaluation)
-        for row in difference(compared, reference, denominator=denominator, confidence=confidence).iter_rows(
-            named=True
-        ):
+        for row in difference(compared, reference, **how).iter_rows(named=True):
             found[row["model"], evaluation, row["condition"], reference] = row
     there = [found.get((row["model"], row["eval"], row["condition"], row["reference"])) for row in rows]
-    p = holm([float("nan") if row is None or row["p"] is None else row["p"] for row in there])
+    p = holm(
+        [float("nan") if row is None or row["p"] is None else looks.p_value(row["p"], stops) for row in there]
+    )
     return [
         None
         if row is None or row["difference"] is None
@@ -307,17 +319,23 @@ def _states(
     ]
 
 
-def _changed_sentence(changed: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> str | None:
-    number = len(summary["differences"])
-    if not number:
+def _changed_sentence(found: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say how many of the differences hang on the judge, and how many have no result under one."""
+    if not found:
         return None
+    changed = [row for row in found if row["changed"]]
+    unknown = sum(row["unknown"] and not row["changed"] for row in found)
+    of_all = f"{plural(len(found), 'difference')} between conditions"
+    without = f"{unknown:,} of them {'has' if unknown == 1 else 'have'} no result under some judging."
     if not changed:
-        return f"Every judge says the same of {plural(number, 'difference')} between conditions."
+        if unknown:
+            return f"No judging contradicts another on {of_all}, but {without}"
+        return f"Every judge says the same of {of_all}."
     turned = sum(row["reversed"] for row in changed)
     return (
-        f"Of {plural(number, 'difference')} between conditions {len(changed)} "
-        f"{'hangs' if len(changed) == 1 else 'hang'} on the judge"
+        f"Of {of_all} {len(changed)} {'hangs' if len(changed) == 1 else 'hang'} on the judge"
         + (f"; {turned} of these {'turns' if turned == 1 else 'turn'} round." if turned else ".")
+        + (f" {without[0].upper()}{without[1:]}" if unknown else "")
     )
 
 
