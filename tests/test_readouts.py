@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import polars as pl
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -411,6 +412,12 @@ def test_a_json_reply_keeps_its_reason_and_one_that_was_cut_off_counts_for_nothi
     assert read_object(text, [], cut=True) == Reading(
         None, UNREADABLE, 0.0, "the reply was cut off before its end"
     )
+
+
+def test_half_a_character_in_a_reason_does_not_keep_it_from_a_table() -> None:
+    reading = read_object('{"reason": "so \\ud800\\u0000 \\ud83d\\ude00", "score": 5}', [])
+    assert reading == Reading(5.0, None, 1.0, "so \ufffd\ufffd \U0001f600")
+    assert pl.DataFrame([reading._asdict()])["reason"].to_list() == [reading.reason]
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from([*'{}[]":,18', "reason", "score"])).map("".join)))
