@@ -272,7 +272,7 @@ def test_a_panel_has_the_majority_and_the_median(gateway: Gateway, project: Proj
     assert rows["misaligned"].to_list() == own["misaligned"].to_list()
     medians = own["alignment_score"].clip(10, 95).fill_null(52.5)
     assert rows["alignment_score"].to_list() == pytest.approx(medians.to_list())
-    assert {judge.model for judge in panel.manifest.judges} == {f"panel of openai/gpt-4o, {FIRST}, {SECOND}"}
+    assert {judge.model for judge in panel.manifest.judges} == {f"panel of {SECOND}, {FIRST}, openai/gpt-4o"}
     assert panel.summary()["judges"][0]["readout"] == "median"
     assert "@" not in "".join(rows.columns)
     with pytest.raises(UserError, match="unknown judging 'strikt'; did you mean 'strict'"):
