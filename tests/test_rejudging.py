@@ -247,6 +247,7 @@ def test_another_judging_of_the_same_name_is_refused(gateway: Gateway, project: 
         ({"judges": [FIRST, FIRST]}, "named twice"),
         ({"judges": ["aligment"]}, "did you mean 'alignment'"),
         ({"rubrics": ["alignment"]}, "expected ROLE=JUDGE"),
+        ({"rubrics": ["algnment=coherence"]}, "unknown judge 'algnment'; did you mean 'alignment'"),
         ({"rubrics": ["alignment=mien"]}, "unknown judge 'mien'"),
         ({"readout": "digit"}, "did you mean 'digits'"),
         ({"alignment_below": 101}, "expected a score from 0 to 100"),
