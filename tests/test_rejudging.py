@@ -110,6 +110,8 @@ def test_another_judge_stands_beside_the_runs_own(gateway: Gateway, project: Pro
     fingerprint = after["alignment@strict_fingerprint"].drop_nulls().unique().item()
     assert {j.name: j.fingerprint for j in record.judges}["alignment"] == fingerprint
     assert [u.requests for u in Run("runs/a").manifest.usage if u.model == FIRST] == [len(gateway.delivered)]
+    (used,) = record.usage
+    assert (used.role, used.model, used.requests) == ("judge", FIRST, len(gateway.delivered))
     assert view.summary()["run"] == "a@strict"
     assert all(row["rate"] == 1 for row in view.summary()["results"])
 

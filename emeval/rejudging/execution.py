@@ -19,7 +19,7 @@ from emeval.judging.beside import FOLDER, ORDER, Kept, answer_ids, file
 from emeval.judging.probing import judge_record, probed
 from emeval.judging.scorer import Instrument
 from emeval.judging.views import judge_notes
-from emeval.manifest import JudgingRecord, Manifest, Usage
+from emeval.manifest import JudgingRecord, Manifest, Usage, less
 from emeval.models.access import Access, refuse_running_loop, release
 from emeval.models.names import full_name
 from emeval.rejudging.plans import Judging, plan
@@ -140,6 +140,7 @@ def _carry_out(
         for one in record.judgings:
             if one.name == wanted.name:
                 one.seconds += time.monotonic() - started
+                one.usage += less(keeper.usage(), before)
         record.usage = _used(record.usage, before, keeper.usage())
         record.write(path)
 
