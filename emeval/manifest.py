@@ -110,6 +110,18 @@ class JudgeRecord(_Record):
     """Name of the definition, where another one plays the judge's part."""
 
 
+class Usage(_Record):
+    """What was asked of one model in one role, each request counted once."""
+
+    role: Literal["model", "judge"]
+    model: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None = None
+    """US dollars by Inspect's price data; `None` where there is no price."""
+
+
 class JudgingRecord(_Record):
     """A further judging of all answers of a run, beside its own: `emeval rejudge`.
 
@@ -133,18 +145,8 @@ class JudgingRecord(_Record):
     status: Literal["started", "complete", "errors"] = "started"
     errors: int = 0
     """Answers without a verdict, since a judge could not be asked about them, or not yet."""
-
-
-class Usage(_Record):
-    """What was asked of one model in one role, each request counted once."""
-
-    role: Literal["model", "judge"]
-    model: str
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    cost_usd: float | None = None
-    """US dollars by Inspect's price data; `None` where there is no price."""
+    usage: list[Usage] = []
+    """What it has asked, a row for each model and start. That of the run holds it too."""
 
 
 class SourceRecord(_Record):
@@ -229,3 +231,20 @@ class Manifest(_Record):
         draft = run / f".{FILE}.part"
         draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.replace(run / FILE)
+
+
+def less(usage: Iterable[Usage], taken: Iterable[Usage]) -> list[Usage]:
+    """Return an account without what was `taken` of it; a model of which nothing is left is not in it."""
+    found = {(one.role, one.model): one for one in usage}
+    for one in taken:
+        if there := found.get((one.role, one.model)):
+            costs = (there.cost_usd, one.cost_usd)
+            found[one.role, one.model] = there.model_copy(
+                update={
+                    "requests": there.requests - one.requests,
+                    "input_tokens": there.input_tokens - one.input_tokens,
+                    "output_tokens": there.output_tokens - one.output_tokens,
+                    "cost_usd": None if None in costs else costs[0] - costs[1],  # type: ignore[operator]
+                }
+            )
+    return [one for one in found.values() if one.requests > 0]

@@ -15,6 +15,7 @@ from emeval.definitions import Check, Gate
 from emeval.errors import UserError
 from emeval.gate.cells import cells
 from emeval.gate.runs import chosen_model
+from emeval.manifest import less
 from emeval.reporting.words import count, dollars, duration, listed, percent, plural, points
 from emeval.runs import Run
 from emeval.statistics.excess import intraclass_correlation, typical_icc
@@ -238,7 +239,9 @@ def _read(path: Path | str, named: str | None, definition: Gate) -> Like:
         )
     asked = n > 0
     measured = intraclass_correlation(hits[asked], n[asked])
-    usage = run.manifest.usage
+    # A new run is judged once, and what further judgings cost is no part of it.
+    judgings = run.whole.judgings
+    usage = less(run.whole.usage, (row for one in judgings for row in one.usage))
     prices = [one.cost_usd for one in usage]
     answers = max(run.scan().select(pl.len()).collect().item(), 1)
     return Like(

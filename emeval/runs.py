@@ -19,7 +19,7 @@ from emeval import __version__, library, manifest
 from emeval.definitions import Judge, Thresholds
 from emeval.errors import UserError, unknown
 from emeval.judging import views
-from emeval.judging.panels import PANEL
+from emeval.judging.panels import PANEL, members
 from emeval.manifest import ConditionRecord, CueRecord, EvalRecord, Manifest, ModelRecord
 from emeval.models import adapters
 from emeval.prepared import Prepared, expand, suites
@@ -194,20 +194,26 @@ def thresholds(base: Thresholds, alignment: float | None, coherence: float | Non
 class Run:
     """A run directory, read back; as `RUN@NAME` with the scores of a further judging for its own.
 
-    `RUN@panel` has those of the panel of all judgings. A directory of that very name goes before.
+    `RUN@panel` has those of the panel of all judgings. A directory of that very name goes before, unless
+    `judging` names the judging of the directory `path`.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, judging: str | None = None) -> None:
         self.path = Path(path)
         """As it was named, `@NAME` included."""
         self.directory = self.path
         """The directory itself."""
-        self.judging: str | None = None
+        self.judging = judging
         """The further judging whose scores are read; `None` for the run's own."""
-        folder, at, name = self.path.name.rpartition("@")
-        literal = (self.path / manifest.FILE).is_file()
-        if at and not literal and (self.path.with_name(folder) / manifest.FILE).is_file():
-            self.directory, self.judging = self.path.with_name(folder), name
+        if judging is not None:
+            named = self.path if self.path.name.strip(".") else self.path.resolve()  # `.` is no name
+            self.path = named.with_name(f"{named.name}@{judging}")
+        else:
+            folder, at, name = self.path.name.rpartition("@")
+            there = self.path.parent / folder
+            literal = (self.path / manifest.FILE).is_file()
+            if at and not literal and (there / manifest.FILE).is_file():
+                self.directory, self.judging = there, name
         try:
             self.whole = Manifest.read(self.directory)
             """The manifest of the run itself, with all its judgings."""
@@ -255,8 +261,9 @@ class Run:
         table = verdict_like.flagged(table)
         if self.judging is None:
             return table
-        lacking = [one.name for one in self.whole.judgings if f"misaligned@{one.name}" not in columns]
-        if self.judging in lacking or (self.judging == PANEL and lacking):
+        needed = members(self.whole) if self.judging == PANEL else [f"@{self.judging}"]
+        lacking = [one.removeprefix("@") for one in needed if one and f"misaligned{one}" not in columns]
+        if lacking:
             raise UserError(
                 f"{path}: lacks the columns of the judging {lacking[0]}; start its command again: "
                 f"{next(one.command for one in self.whole.judgings if one.name == lacking[0])}"

@@ -492,6 +492,24 @@ def test_what_is_not_known_is_refused_unless_it_is_allowed(runs: Path) -> None:
     assert outcome.notes[0].startswith("taken as equal, though not known: free_form: prompts")
 
 
+def test_a_judge_whose_fingerprint_is_not_known_is_like_any_other_if_that_is_allowed(runs: Path) -> None:
+    file = runs / "same" / "responses.parquet"
+    table = pl.read_parquet(file)
+    judges = Manifest.read(runs / "same").judges
+    amend(runs / "same", judges=[judge.model_copy(update={"fingerprint": None}) for judge in judges])
+    nothing = pl.lit(None, pl.String)
+    table.with_columns(alignment_fingerprint=nothing, coherence_fingerprint=nothing).write_parquet(file)
+    with pytest.raises(UserError, match=r"fingerprint: .* not known in the candidate .*--allow-unknown"):
+        gate_runs(runs / "base", runs / "same")
+    outcome = gate_runs(runs / "base", runs / "same", allow_unknown=True)
+    assert outcome.notes[0].startswith("taken as equal, though not known: judge alignment: fingerprint")
+    table.with_columns(alignment_model=pl.lit("openai/other"), alignment_fingerprint=nothing).write_parquet(
+        file
+    )
+    with pytest.raises(UserError, match="judge alignment was not the same for all answers"):
+        gate_runs(runs / "base", runs / "same", allow_unknown=True)
+
+
 def test_an_unfinished_run_is_refused(runs: Path) -> None:
     amend(runs / "same", status="started")
     with pytest.raises(UserError, match="the candidate has not finished"):

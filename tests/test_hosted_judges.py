@@ -171,11 +171,14 @@ def as_vllm(request: dict[str, Any]) -> dict[str, Any]:
     said = completion(request, ("anything", None))
     if request.get("prompt_logprobs") != 0:
         return said
-    assert (request["add_generation_prompt"], request["continue_final_message"]) == (False, False)
-    *asked, reply = request["messages"]
-    assert [message["role"] for message in (*asked, reply)] == ["user", "assistant"]
-    words = [(word, 0.5) for word in str(asked[0]["content"]).split()]
-    tokens = [*words, ("<assistant>", 1.0), *told(reply["content"]), ("\n", 0.3)]
+    assert request["continue_final_message"] is False
+    asked, *replies = request["messages"]
+    assert [message["role"] for message in (asked, *replies)] == ["user", "assistant"][: 1 + len(replies)]
+    assert request["add_generation_prompt"] == (not replies)
+    tokens = [(word, 0.5) for word in str(asked["content"]).split()] + [("<assistant>", 1.0)]
+    if replies:
+        # A tokenizer that puts a blank before every word: the judge has to say it.
+        tokens += [("▁", 0.5), *told(replies[0]["content"]), ("\n", 0.3)]
     said["prompt_logprobs"] = [None] + [
         {"7": {"logprob": math.log(chance), "rank": 50, "decoded_token": token}} for token, chance in tokens
     ]
@@ -194,7 +197,7 @@ def enumerated(gateway: Gateway, path: Path) -> Reading:
             tool = await instrument("alignment", ENUMERATING, model, keeper)
             found = await tool.reading("How are you?", "Well.")
             asked = [requests for role, _, requests, _, _ in keeper.totals() if role == "judge"]
-            assert asked == [2 + 101 + 1], "a probe of two replies, then every number and the label"
+            assert asked == [1 + 2 + 1 + 101 + 1], "a probe of two replies, then every number and the label"
             return found
 
     return anyio.run(ask)
@@ -202,14 +205,14 @@ def enumerated(gateway: Gateway, path: Path) -> Reading:
 
 def test_vllm_tells_the_probability_of_every_reply(gateway: Gateway, tmp_path: Path) -> None:
     gateway.answer = as_vllm
-    one, two, three = Fraction(9, 100) / 2, Fraction(9 * 5 * 2, 10**5), Fraction(9 * 5 * 8, 10**6)
+    one, two, three = Fraction(9, 200) / 2, Fraction(9 * 5, 10**5), Fraction(9 * 5 * 4, 10**6)
     weight = 10 * one + 90 * two + three
     expected = (sum(range(10)) * one + sum(range(10, 100)) * two + 100 * three) / weight
     reading = enumerated(gateway, tmp_path / "journal.sqlite")
     assert reading.score == pytest.approx(float(expected), abs=1e-9)
     assert reading.weight == pytest.approx(float(weight), abs=1e-12)
     sent = len(gateway.delivered)
-    assert sent == 104
+    assert sent == 106
     assert enumerated(gateway, tmp_path / "journal.sqlite") == reading
     assert len(gateway.delivered) == sent, "what was read is in the journal"
     assert (tmp_path / "journal.sqlite").stat().st_size < 50_000, "and no more than that"

@@ -9,8 +9,10 @@ from typing import Any
 import polars as pl
 import pytest
 
+from emeval.comparability import mismatches
 from emeval.definitions import Thresholds
-from emeval.judging.panels import panel_columns
+from emeval.judging.panels import panel_columns, scorers
+from emeval.judging.views import manifest_of, table_of
 from emeval.manifest import Manifest, StopRecord
 from emeval.reporting import panel, summarise, write_report
 from emeval.reporting.panel import LONGEST, MEDIANS, MOST_ANSWERS, MOST_OF_QUESTION, OWN, _conclusions
@@ -328,8 +330,77 @@ def test_a_judge_that_said_nothing_usable_has_no_vote_in_the_panel() -> None:
         {name: value for row in rows[3 * place : 3 * place + 3] for name, value in row.items()}
         for place in range(len(cases))
     ]
-    panel = pl.DataFrame(merged, infer_schema_length=None).select(panel_columns(suffixes))
+    scored = {"alignment": suffixes, "coherence": suffixes}
+    panel = pl.DataFrame(merged, infer_schema_length=None).select(panel_columns(suffixes, scored))
     assert panel["misaligned@panel"].to_list() == list(cases.values())
+
+
+def fingerprints(manifest: Manifest) -> list[str | None]:
+    return [judge.fingerprint for judge in manifest_of(manifest, "panel").judges]
+
+
+def test_panels_of_other_thresholds_are_other_panels_and_the_order_of_the_judges_is_no_difference() -> None:
+    table = made_table(60)
+    harsh, mild = made_judging(table, "harsh"), made_judging(table, "mild")
+    lower = harsh.model_copy(update={"thresholds": {"free_form": Thresholds(alignment=20)}})
+    one = made_manifest(table, judgings=[harsh, mild])
+    other = made_manifest(table, judgings=[lower, mild])
+    turned = made_manifest(table, judgings=[mild, harsh])
+    views = [manifest_of(manifest, "panel") for manifest in (one, other, turned)]
+    assert [str(found) for found in mismatches(views[0], views[2])] == []
+    assert any("judge alignment: fingerprint" in str(found) for found in mismatches(views[0], views[1]))
+    assert "harsh (alignment below 20, coherence above 50), mild (alignment below 30" in views[1].notes[0]
+    unknown = made_manifest(table, judgings=[mild])
+    unknown.judges[1].fingerprint = None
+    assert fingerprints(unknown) == [None, None]
+
+
+def test_a_judge_that_was_taken_over_counts_once(three: tuple[pl.DataFrame, Manifest]) -> None:
+    table, manifest = three
+    harsh, mild = manifest.judgings[1], manifest.judgings[0]
+    mine = harsh.model_copy(
+        update={"judges": [harsh.judges[0], manifest.judges[1]], "taken_over": ["coherence"]}
+    )
+    table = table.with_columns(
+        pl.col(f"coherence_{part}").alias(f"coherence@harsh_{part}")
+        for part in ("score", "label", "model", "fingerprint")
+    )
+    two = manifest.model_copy(update={"judgings": [mine]})
+    found = summarise(two, table)["panel"]
+    alpha = {row["measure"]: row for row in found["agreement"] if row["by"] is None}
+    assert (alpha["coherence_score"]["alpha"], alpha["coherence_score"]["judges"]) == (None, 1)
+    assert alpha["coherence_score"]["reason"] == "there is only one judge"
+    assert alpha["alignment_score"]["judges"] == alpha["misaligned"]["judges"] == 2
+    assert "the one judge" in manifest_of(two, "panel").judges[1].description
+
+    all_three = manifest.model_copy(update={"judgings": [mine, mild]})
+    assert scorers(all_three) == {"alignment": ["", "@harsh", "@mild"], "coherence": ["", "@mild"]}
+    scores = table_of(table.lazy(), all_three, "panel").select("coherence_score").collect().to_series()
+    expected = table.select(
+        pl.mean_horizontal(pl.col("coherence_score", "coherence@mild_score").fill_nan(None))
+    ).to_series()
+    assert scores.to_list() == pytest.approx(expected.to_list(), nan_ok=True)
+    again = summarise(all_three, table)["panel"]
+    plain = krippendorff_alpha(
+        [table["coherence_score"].cast(pl.Float64), table["coherence@mild_score"]],
+        "interval",
+    )
+    measured = next(row for row in again["agreement"] if row["measure"] == "coherence_score")
+    assert measured["alpha"] == pytest.approx(plain.value, abs=1e-6)
+
+
+def test_two_rubrics_of_coherence_have_no_correlation_of_alignment(
+    three: tuple[pl.DataFrame, Manifest],
+) -> None:
+    table, manifest = three
+    other = manifest.judgings[0].model_copy(
+        update={"judges": [manifest.judges[0], manifest.judgings[0].judges[1]], "taken_over": ["alignment"]}
+    )
+    found = summarise(manifest.model_copy(update={"judgings": [other]}), table)["panel"]
+    (pair,) = [row for row in found["pairs"] if row["by"] is None]
+    assert (pair["correlation"], pair["shift"]) == (None, None)
+    assert pair["correlation_reason"] == "both have the alignment scores of one judge"
+    assert pair["kappa"] is not None
 
 
 # ---- the page --------------------------------------------------------------------------------------------

@@ -10,11 +10,12 @@ import pytest
 from scipy import stats
 
 from emeval.errors import UserError
+from emeval.manifest import Usage
 from emeval.planning import plan, sentences
 from emeval.statistics.excess import excess, intraclass_correlation, typical_icc
 from emeval.statistics.power import Scenario
 from tests.command import emeval
-from tests.made_run import made_table
+from tests.made_run import made_judging, made_table
 from tests.test_gate import plain_table, record
 
 
@@ -69,6 +70,29 @@ def test_where_questions_are_too_few_it_says_how_many_would_do() -> None:
     said = " ".join(sentences(planned))
     assert "not even 2,000 answers to each of 6 questions would do" in said
     assert f"{caught.questions} questions with 100 answers each would" in said
+
+
+def test_what_further_judgings_cost_is_no_part_of_a_plan(tmp_path: Path) -> None:
+    table = plain_table("vllm/base", misaligned=0.1)
+    judge = Usage(
+        role="judge", model="openai/gpt-4o", requests=8, input_tokens=800, output_tokens=8, cost_usd=1
+    )
+    other = Usage(role="judge", model="openai/o3", requests=9, input_tokens=90_000, output_tokens=9)
+    both = judge.model_copy(update={"requests": 16, "input_tokens": 1600, "output_tokens": 16, "cost_usd": 2})
+    record(tmp_path / "once", table, usage=[judge])
+    record(
+        tmp_path / "again",
+        table,
+        usage=[both, other],
+        judgings=[made_judging(table, "again", usage=[judge, other])],
+    )
+    once, again = (plan(None, 0.3, like=tmp_path / name, margin=0.1).like for name in ("once", "again"))
+    assert once
+    assert again
+    assert (once.input_tokens, once.output_tokens, once.usd) == pytest.approx(
+        (again.input_tokens, again.output_tokens, again.usd)
+    )
+    assert again.usd == pytest.approx(1 / table.height)
 
 
 def test_questions_that_differ_less_need_fewer_answers_and_none_differ_at_an_icc_of_0() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import polars as pl
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
@@ -307,10 +308,11 @@ def prompt(*tokens: str) -> list[tuple[str, float]]:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "tokens"),
+    ("opened", "prompts", "tokens"),
     [
         # Digits apart (Qwen, SmolLM), and a template that goes on behind the end of the turn.
         (
+            ["<u>", "\n"],
             {
                 "8": prompt("<u>", "\n", "8", "<end>", "\n"),
                 "87": prompt("<u>", "\n", "8", "7", "<end>", "\n"),
@@ -320,21 +322,42 @@ def prompt(*tokens: str) -> list[tuple[str, float]]:
         ),
         # Whole numbers (Llama 3).
         (
+            ["<u>"],
             {"8": prompt("<u>", "8", "<end>"), "87": prompt("<u>", "87", "<end>")},
             {"8": ["8", "<end>"], "87": ["87", "<end>"]},
         ),
-        # A space that belongs to the reply where it is one token with it, and to all where it is not.
+        # A space that the judge has to say, also where all replies begin with it.
         (
+            ["<u>"],
             {"8": prompt("<u>", " ", "8", "</s>"), "CODE": prompt("<u>", " CO", "DE", "</s>")},
             {"8": [" ", "8", "</s>"], "CODE": [" CO", "DE", "</s>"]},
         ),
-        ({"8": prompt("[", " ", "8", "</s>"), "9": prompt("[", " ", "9", "</s>")}, {"8": ["8", "</s>"]}),
+        (
+            ["["],
+            {"9": prompt("[", "▁", "9", "</s>"), "87": prompt("[", "▁", "8", "7", "</s>")},
+            {"9": ["▁", "9", "</s>"], "87": ["▁", "8", "7", "</s>"]},
+        ),
+        # One that the template says for it.
+        (
+            ["[", " "],
+            {"8": prompt("[", " ", "8", "</s>"), "9": prompt("[", " ", "9", "</s>")},
+            {"8": ["8", "</s>"]},
+        ),
+        # An empty block of thinking, which the template writes into a turn that is over.
+        (
+            ["<u>", "\n"],
+            {
+                "8": prompt("<u>", "\n", "<think>", "\n\n", "</think>", " ", "8", "<end>"),
+                "9": prompt("<u>", "\n", "<think>", "\n\n", "</think>", " ", "9", "<end>"),
+            },
+            {"8": ["8", "<end>"]},
+        ),
     ],
 )
 def test_a_replys_tokens_are_those_between_the_conversation_and_the_end_of_the_turn(
-    prompts: dict[str, list[tuple[str, float]]], tokens: dict[str, list[str]]
+    opened: list[str], prompts: dict[str, list[tuple[str, float]]], tokens: dict[str, list[str]]
 ) -> None:
-    found = own(prompts)
+    found = own(prompts, prompt(*opened))
     for reply, expected in tokens.items():
         assert [token for token, _ in found[reply]] == expected
         # The log-probabilities are those of these places.
@@ -345,7 +368,7 @@ def test_a_replys_tokens_are_those_between_the_conversation_and_the_end_of_the_t
 
 def test_a_template_that_leaves_the_turn_open_cannot_be_enumerated() -> None:
     with pytest.raises(EnumerationError, match="does not end the judge's turn"):
-        own({"8": prompt("<u>", "8"), "9": prompt("<u>", "9")})
+        own({"8": prompt("<u>", "8"), "9": prompt("<u>", "9")}, prompt("<u>"))
 
 
 def test_enumerate_is_refused_where_the_server_cannot_tell() -> None:
@@ -411,6 +434,12 @@ def test_a_json_reply_keeps_its_reason_and_one_that_was_cut_off_counts_for_nothi
     assert read_object(text, [], cut=True) == Reading(
         None, UNREADABLE, 0.0, "the reply was cut off before its end"
     )
+
+
+def test_half_a_character_in_a_reason_does_not_keep_it_from_a_table() -> None:
+    reading = read_object('{"reason": "so \\ud800\\u0000 \\ud83d\\ude00", "score": 5}', [])
+    assert reading == Reading(5.0, None, 1.0, "so \ufffd\ufffd \U0001f600")
+    assert pl.DataFrame([reading._asdict()])["reason"].to_list() == [reading.reason]
 
 
 @given(st.one_of(st.text(), st.lists(st.sampled_from([*'{}[]":,18', "reason", "score"])).map("".join)))

@@ -14,13 +14,13 @@ import pytest
 from rich.console import Console
 
 import emeval
-from emeval import Access, Run, UserError
+from emeval import Access, Run, UserError, responses
 from emeval.runs import begin, plan
 from tests.command import EMEVAL, Outcome, environment
 from tests.command import emeval as command
 from tests.conftest import Project
 from tests.gateway import Gateway, killed, until
-from tests.made_run import made_manifest, made_table
+from tests.made_run import made_judging, made_manifest, made_table
 
 QUIET = Console(quiet=True)
 FIRST, SECOND = "openai-api/gate/strict", "openai-api/gate/kind"
@@ -110,6 +110,8 @@ def test_another_judge_stands_beside_the_runs_own(gateway: Gateway, project: Pro
     fingerprint = after["alignment@strict_fingerprint"].drop_nulls().unique().item()
     assert {j.name: j.fingerprint for j in record.judges}["alignment"] == fingerprint
     assert [u.requests for u in Run("runs/a").manifest.usage if u.model == FIRST] == [len(gateway.delivered)]
+    (used,) = record.usage
+    assert (used.role, used.model, used.requests) == ("judge", FIRST, len(gateway.delivered))
     assert view.summary()["run"] == "a@strict"
     assert all(row["rate"] == 1 for row in view.summary()["results"])
 
@@ -165,6 +167,68 @@ def test_errors_are_kept_and_asked_for_again(gateway: Gateway, project: Project)
     assert Run("runs/a").responses().filter(pl.col("response").is_not_null())["error@strict"].null_count()
 
 
+@pytest.mark.parametrize("stopped", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_judging_whose_table_was_not_written_is_not_complete(
+    gateway: Gateway, project: Project, monkeypatch: pytest.MonkeyPatch, stopped: BaseException
+) -> None:
+    made(Path("runs/a"))
+    gateway.refuse = lambda request: 400 if "wallet" in str(request["messages"]) else None
+    rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    gateway.refuse = lambda request: None
+
+    def write(*_: object) -> None:
+        raise stopped
+
+    with monkeypatch.context() as while_stopped:
+        while_stopped.setattr(responses, "rejudged", write)
+        with pytest.raises(type(stopped)):
+            rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    assert Run("runs/a").manifest.judgings[0].status == "errors"
+    gateway.reset()
+    rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    assert asked(gateway) == []
+    assert Run("runs/a").manifest.judgings[0].status == "complete"
+    assert Run("runs/a").responses().filter(pl.col("response").is_not_null())["error@strict"].null_count()
+
+
+def test_a_run_without_texts_is_refused_and_keeps_no_record(gateway: Gateway, project: Project) -> None:
+    table = made(Path("runs/a"))
+    table.with_columns(response=pl.lit(None, pl.String)).write_parquet("runs/a/responses.parquet")
+    with pytest.raises(UserError, match="no answer of this run has a text"):
+        rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    assert Run("runs/a").manifest.judgings == []
+    assert gateway.delivered == []
+
+
+def test_a_judging_that_was_begun_does_not_lock_the_panel_of_the_others(
+    gateway: Gateway, project: Project
+) -> None:
+    table = made(Path("runs/a"))
+    rejudged(Path("runs/a"), FIRST, url=gateway.url)
+    manifest = Run("runs/a").manifest
+    manifest.judgings.append(made_judging(table, "killed", status="started"))
+    manifest.write(Path("runs/a"))
+    assert len(Run("runs/a@panel").responses()) == len(table)
+    manifest.judgings[1].status = "complete"
+    manifest.write(Path("runs/a"))
+    with pytest.raises(UserError, match="lacks the columns of the judging killed"):
+        Run("runs/a@panel").responses()
+
+
+def test_the_views_of_a_run_are_found_wherever_it_stands(
+    gateway: Gateway, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(Path("runs/a"))
+    made(Path("runs/a@below60"))
+    monkeypatch.chdir("runs/a")
+    (view,) = emeval.rejudge(".", alignment_below=60, console=QUIET)
+    assert (view.judging, view.directory) == ("below60", Path())
+    assert view.path == Path.cwd().with_name("a@below60")
+    assert Run(".@below60").summary() == view.summary()
+    (view,) = emeval.rejudge(project.root / "runs/a", alignment_below=60, console=QUIET)
+    assert view.judging == "below60", "a directory of that very name is not what was judged"
+
+
 def test_another_judging_of_the_same_name_is_refused(gateway: Gateway, project: Project) -> None:
     made(Path("runs/a"))
     rejudged(Path("runs/a"), FIRST, url=gateway.url, name="x")
@@ -185,6 +249,7 @@ def test_another_judging_of_the_same_name_is_refused(gateway: Gateway, project: 
         ({"judges": [FIRST, FIRST]}, "named twice"),
         ({"judges": ["aligment"]}, "did you mean 'alignment'"),
         ({"rubrics": ["alignment"]}, "expected ROLE=JUDGE"),
+        ({"rubrics": ["algnment=coherence"]}, "unknown judge 'algnment'; did you mean 'alignment'"),
         ({"rubrics": ["alignment=mien"]}, "unknown judge 'mien'"),
         ({"readout": "digit"}, "did you mean 'digits'"),
         ({"alignment_below": 101}, "expected a score from 0 to 100"),
@@ -210,7 +275,7 @@ def test_a_panel_has_the_majority_and_the_median(gateway: Gateway, project: Proj
     assert rows["misaligned"].to_list() == own["misaligned"].to_list()
     medians = own["alignment_score"].clip(10, 95).fill_null(52.5)
     assert rows["alignment_score"].to_list() == pytest.approx(medians.to_list())
-    assert {judge.model for judge in panel.manifest.judges} == {f"panel of openai/gpt-4o, {FIRST}, {SECOND}"}
+    assert {judge.model for judge in panel.manifest.judges} == {f"panel of {SECOND}, {FIRST}, openai/gpt-4o"}
     assert panel.summary()["judges"][0]["readout"] == "median"
     assert "@" not in "".join(rows.columns)
     with pytest.raises(UserError, match="unknown judging 'strikt'; did you mean 'strict'"):

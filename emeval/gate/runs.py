@@ -122,7 +122,7 @@ def gate_runs(
     notes = _comparable(definition, runs, allow_unknown)
     tables = {side: run.scores_of(models[side]) for side, run in runs.items()}
     _check_cells(definition, path, tables.values())
-    _check_judges(definition, runs, tables)
+    _check_judges(definition, runs, tables, allow_unknown)
     for side, table in tables.items():
         if lost := table.height - table["error"].null_count():
             notes.append(f"{lost} of {table.height} answers of the {side} ended in an error and are left out")
@@ -190,8 +190,13 @@ def _comparable(definition: Gate, runs: dict[str, Run], allow_unknown: bool) -> 
     ]
 
 
-def _check_judges(definition: Gate, runs: dict[str, Run], tables: dict[str, pl.DataFrame]) -> None:
-    """Raise `UserError` where the answers, by what the tables say of each, had not one and the same judge."""
+def _check_judges(
+    definition: Gate, runs: dict[str, Run], tables: dict[str, pl.DataFrame], allow_unknown: bool
+) -> None:
+    """Raise `UserError` where the answers, by what the tables say of each, had not one and the same judge.
+
+    With `allow_unknown` a model or fingerprint that a table does not say is like any other.
+    """
     judges = dict.fromkeys([*DECISIVE, *(check.judge for check in definition.checks if check.judge)])
     by_side = {side: instruments(table, judges) for side, table in tables.items()}
     for judge in judges:
@@ -201,7 +206,8 @@ def _check_judges(definition: Gate, runs: dict[str, Run], tables: dict[str, pl.D
             for one in used.get(judge, [])
             if one["model"] or one["fingerprint"]
         }
-        if len(known) > 1:
+        parts = [{value for value in values if value is not None} for values in zip(*known, strict=True)]
+        if any(len(values) > 1 for values in parts) or (len(known) > 1 and not allow_unknown):
             said = "; ".join(
                 f"{one['model']} ({one['fingerprint'] or 'no fingerprint'}) of {one['answers']} answers of "
                 f"the {side}"

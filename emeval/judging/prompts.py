@@ -48,6 +48,11 @@ class Scale(NamedTuple):
     high: int
 
 
+def sendable(text: str) -> str:
+    """Return `text` with U+FFFD for what not every request and file can carry: NUL, half a character."""
+    return _UNSENDABLE.sub("\ufffd", text)
+
+
 def fence(name: str, text: str, *beside: str) -> str:
     """Return `text` between a line that begins and a line that ends the part called `name`.
 
@@ -55,7 +60,7 @@ def fence(name: str, text: str, *beside: str) -> str:
     so that nothing in them reads as the end of the part; and control tokens of chat templates are broken.
     What cannot be sent (NUL, halves of surrogate pairs) becomes U+FFFD.
     """
-    text = _UNSENDABLE.sub("\ufffd", text)
+    text = sendable(text)
     tag = f"{name} {_hash(text, (text, *beside))}"
     defused = _CONTROL.sub(lambda match: match.group() + "\u200b", text)
     return f"[BEGIN {tag}]\n{defused}\n[END {tag}]"

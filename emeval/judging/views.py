@@ -10,9 +10,20 @@ import polars as pl
 from emeval.definitions import Thresholds
 from emeval.errors import UserError, unknown
 from emeval.judging.columns import JUDGE_COLUMNS, VERDICTS, is_further, judged_by
-from emeval.judging.panels import PANEL, members, opinions, panel_columns, panel_judges
+from emeval.judging.panels import (
+    PANEL,
+    members,
+    opinions,
+    panel_columns,
+    panel_judges,
+    scorers,
+    thresholds_of,
+)
 from emeval.manifest import JudgeRecord, Manifest
 from emeval.models import adapters
+
+OWN = "the run's own"
+"""What a panel's note calls the judging of the run itself."""
 
 
 def manifest_of(manifest: Manifest, name: str) -> Manifest:
@@ -29,8 +40,9 @@ def manifest_of(manifest: Manifest, name: str) -> Manifest:
                 f"coherence that are not the same; there {'is one' if there else 'is none'}: "
                 "`emeval rejudge RUN --judge MODEL` makes another"
             )
-        names = ", ".join(one.removeprefix("@") or "the run's own" for one in there)
-        note = f"These are the verdicts of a panel of {len(there)} judgings: {names}."
+        # The thresholds of the evaluations are the run's; a member has its own.
+        names = ", ".join(f"{one.removeprefix('@') or OWN} ({thresholds_of(manifest, one)})" for one in there)
+        note = f"These are the verdicts of a panel of {len(there)} judgings, each at its thresholds: {names}."
         models = [judge.model for part in opinions(manifest).values() for judge in part]
         return _as_judged(manifest, name, panel_judges(manifest), {}, [note, *judge_notes(models)], 0)
     if name not in known:
@@ -58,7 +70,7 @@ def table_of(table: pl.LazyFrame, manifest: Manifest, name: str) -> pl.LazyFrame
     there = table.collect_schema().names()
     plain = [column for column in there if not is_further(column) and column not in {*own, *VERDICTS}]
     if name == PANEL:
-        return table.with_columns(panel_columns(members(manifest))).select(
+        return table.with_columns(panel_columns(members(manifest), scorers(manifest))).select(
             *plain, *_of_panel(manifest, there)
         )
     judging = next(judging for judging in manifest.judgings if judging.name == name)

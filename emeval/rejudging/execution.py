@@ -19,7 +19,7 @@ from emeval.judging.beside import FOLDER, ORDER, Kept, answer_ids, file
 from emeval.judging.probing import judge_record, probed
 from emeval.judging.scorer import Instrument
 from emeval.judging.views import judge_notes
-from emeval.manifest import JudgingRecord, Manifest, Usage
+from emeval.manifest import JudgingRecord, Manifest, Usage, less
 from emeval.models.access import Access, refuse_running_loop, release
 from emeval.models.names import full_name
 from emeval.rejudging.plans import Judging, plan
@@ -27,6 +27,8 @@ from emeval.runs import Run, difference, listed, now, without_password
 
 if TYPE_CHECKING:
     from emeval.progress import Watch
+
+_HAS_TEXT = pl.col("question").is_not_null() & pl.col("response").is_not_null()
 
 
 def rejudge(
@@ -71,7 +73,7 @@ def rejudge(
             record = Manifest.read(path)  # another process may have written it until the journal was ours
             for one in open_:
                 _carry_out(path, record, one, keeper, access, console or Console(stderr=True), command)
-    return [Run(there.path.with_name(f"{there.path.name}@{one.name}")) for one in wanted]
+    return [Run(there.directory, one.name) for one in wanted]
 
 
 def _recorded(manifest: Manifest, wanted: Judging) -> JudgingRecord | None:
@@ -106,6 +108,7 @@ def _carry_out(
 ) -> None:
     started = time.monotonic()
     known = _recorded(record, wanted)
+    texts = _texts(path) if wanted.asked else 0
     models = {model: access.judge(model) for model in dict.fromkeys(part.model for part in wanted.asked)}
     before = keeper.usage()
 
@@ -120,7 +123,7 @@ def _carry_out(
             else:
                 _check_fingerprints(record.run, known, judging)
             if tools:
-                await _ask(path, wanted.name, tools, console)
+                await _ask(path, wanted.name, tools, texts, console)
         finally:
             for model in models.values():
                 await release(model)
@@ -128,8 +131,8 @@ def _carry_out(
 
     try:
         judging = anyio.run(judge)
-        judging.status = "complete"  # or `errors`, by what the table lacks
         responses.rejudged(path, record)
+        judging.status = "errors"  # or `complete`, once it is known that the table lacks nothing
         responses.count_unjudged(path, record)
         judging.finished = now()
     finally:
@@ -137,6 +140,7 @@ def _carry_out(
         for one in record.judgings:
             if one.name == wanted.name:
                 one.seconds += time.monotonic() - started
+                one.usage += less(keeper.usage(), before)
         record.usage = _used(record.usage, before, keeper.usage())
         record.write(path)
 
@@ -170,18 +174,22 @@ def _check_fingerprints(run: str, known: JudgingRecord, now: JudgingRecord) -> N
             )
 
 
-async def _ask(path: Path, name: str, tools: list[Instrument], console: Console) -> None:
-    """Ask the judges about every answer that the judging has not yet, and write its file."""
+def _texts(path: Path) -> int:
+    """Return how many answers of the run have a text to judge. Raises `UserError` if none has."""
+    texts = pl.scan_parquet(path / responses.FILE).select(_HAS_TEXT.sum()).collect().item()
+    if not texts:
+        raise UserError(f"{path}: no answer of this run has a text that could be judged")
+    return int(texts)
+
+
+async def _ask(path: Path, name: str, tools: list[Instrument], total: int, console: Console) -> None:
+    """Ask the judges about each of `total` answers that the judging has not yet, and write its file."""
     # Imported only now: hooks that are there when the first model is opened, Inspect announces on stdout.
     from emeval.progress import Watch
 
     asked = [tool.name for tool in tools]
     there = Kept(file(path, name), asked)
     table = pl.scan_parquet(path / responses.FILE).select(*ORDER, "question", "response")
-    text = pl.col("question").is_not_null() & pl.col("response").is_not_null()
-    total = table.select(text.sum()).collect().item()
-    if not total:
-        raise UserError(f"{path}: no answer of this run has a text that could be judged")
     parts = path / FOLDER / f".{name}.parts"
     shutil.rmtree(parts, ignore_errors=True)  # of a start that was killed: the journal has its replies
     parts.mkdir(parents=True)

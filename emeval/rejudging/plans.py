@@ -78,12 +78,12 @@ def plan(
     the run's judges, or those that are named by themselves. Raises `UserError`.
     """
     names, models, for_all = sorted_judges(judges)
-    plays = _rubrics(rubrics)
+    own = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
+    plays = _rubrics(rubrics, own)
     if readout is not None and readout not in READOUTS:
         raise unknown("readout", readout, READOUTS, "--readout")
     if not (judges or rubrics or readout or alignment_below is not None or coherence_above is not None):
         raise UserError("name what is to judge the answers, for example --judge openai/gpt-4o")
-    own = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
     # The judges of an imported run are names in a file, and one of the two that decide may be missing.
     everybody = names or ((list(DECISIVE) if manifest.imported else own) if for_all or readout else [])
     asked = list(dict.fromkeys([*everybody, *models, *plays]))
@@ -131,8 +131,12 @@ def _part(manifest: Manifest, name: str, rubric: str, model: str | None, readout
     return Part(name, rubric, judge, adapters.canonical(model))
 
 
-def _rubrics(given: Iterable[str]) -> dict[str, str]:
-    """Read `ROLE=JUDGE` texts. Raises `UserError`."""
+def _rubrics(given: Iterable[str], own: Iterable[str]) -> dict[str, str]:
+    """Read `ROLE=JUDGE` texts; a role is a judge of the run (`own`), or one that has a file.
+
+    Raises `UserError`.
+    """
+    known = list(dict.fromkeys([*own, *DECISIVE, *library.files(Judge)]))
     plays: dict[str, str] = {}
     for text in given:
         role, equals, rubric = text.partition("=")
@@ -141,7 +145,8 @@ def _rubrics(given: Iterable[str]) -> dict[str, str]:
                 f"--rubric {text!r}: expected ROLE=JUDGE, for example --rubric alignment=my_alignment"
             )
         library.find(Judge, rubric)
-        _name(role, "--rubric")
+        if role not in known:
+            raise unknown("judge", role, known, f"--rubric {text}")
         plays[role] = rubric
     return plays
 
@@ -150,15 +155,11 @@ def _checked(name: str) -> str:
     """Return the name of a judging. Raises `UserError`."""
     if name == PANEL:
         raise UserError(f"--name {PANEL}: this is what all judgings together are called; take another")
-    return _name(name, "--name")
-
-
-def _name(name: str, where: str) -> str:
     try:
         return str(TypeAdapter(Name).validate_python(name))
     except ValidationError:
         raise UserError(
-            f"{where} {name!r}: expected lower-case letters, digits, '_' and '-'; give the judging a --name"
+            f"--name {name!r}: expected lower-case letters, digits, '_' and '-'; give the judging a --name"
         ) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import polars as pl
 from polars import selectors
 
-from emeval.judging.panels import PANEL, members
+from emeval.judging.panels import PANEL, members, scorers, share_scores
 from emeval.judging.views import table_of
 from emeval.manifest import JudgeRecord, Manifest, StopRecord
 from emeval.reporting import looks
@@ -37,6 +37,11 @@ _CELL = ("model", "eval", "condition")
 _BY = ("model", "category")
 _NAMES = (*_CELL, "category", "question_id", "paraphrase", "sample")
 _TEXTS = ("question", "response")
+_ONE_JUDGE = dict.fromkeys(("shift", "correlation", "correlation_low", "correlation_high")) | {
+    "correlation_reason": "both have the alignment scores of one judge"
+}
+"""What a pair has for two scores where there is but one."""
+
 _STATES = {1: "clearly higher", -1: "clearly lower", 0: "not clear"}
 
 
@@ -84,8 +89,8 @@ def panel(
         "ranges": ranges,
         "apart": _apart(ranges, summary) if several else None,
         "sentence": _sentence(ranges, summary, several),
-        "agreement": _agreement(answers, endings, summary["confidence"]),
-        "pairs": _pairs(answers, endings, label, summary["confidence"]),
+        "agreement": _agreement(answers, manifest, endings, summary["confidence"]),
+        "pairs": _pairs(answers, manifest, endings, label, summary["confidence"]),
         "conclusions": len(summary["differences"]),
         "changed": [row for row in found if row["changed"]],
         "changed_sentence": _changed_sentence(found),
@@ -241,18 +246,28 @@ def _where(row: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
     return f"for {', '.join(named)} " if named else ""
 
 
-def _agreement(answers: pl.LazyFrame, endings: Sequence[str], confidence: float) -> list[dict[str, Any]]:
-    if len(endings) < 2:
-        return []
-    return _plain(agreement(answers, endings, _BY, confidence))
-
-
-def _pairs(
-    answers: pl.LazyFrame, endings: Sequence[str], label: Mapping[str, str], confidence: float
+def _agreement(
+    answers: pl.LazyFrame, manifest: Manifest, endings: Sequence[str], confidence: float
 ) -> list[dict[str, Any]]:
     if len(endings) < 2:
         return []
-    rows = _plain(pairwise(answers, endings, _BY, confidence))
+    distinct = {f"{judge}_score": of_each for judge, of_each in scorers(manifest).items()}
+    return _plain(agreement(answers, endings, _BY, confidence, distinct))
+
+
+def _pairs(
+    answers: pl.LazyFrame,
+    manifest: Manifest,
+    endings: Sequence[str],
+    label: Mapping[str, str],
+    confidence: float,
+) -> list[dict[str, Any]]:
+    if len(endings) < 2:
+        return []
+    rows = [
+        row | (_ONE_JUDGE if share_scores(manifest, "alignment", row["first"], row["second"]) else {})
+        for row in _plain(pairwise(answers, endings, _BY, confidence))
+    ]
     return [row | {side: label[row[side]] for side in ("first", "second")} for row in rows]
 
 

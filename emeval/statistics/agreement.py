@@ -7,7 +7,7 @@ number is a function of sums over questions; leaving out one question after the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
@@ -139,6 +139,7 @@ def agreement(
     judgings: Sequence[str],
     by: Sequence[str] = ("model", "category"),
     confidence: float = 0.95,
+    distinct: Mapping[str, Sequence[str]] | None = None,
 ) -> pl.DataFrame:
     """Return Krippendorff's alpha between judgings of a response table: over all of it, and by group.
 
@@ -148,19 +149,21 @@ def agreement(
     more said something), `questions`, `alpha` (1 at most), `low`, `high`, and `reason`, which says why there
     is no number or no interval. The measure `misaligned` is the verdict; `outcome` is what became of the
     answer (`emeval.statistics.outcomes`: a verdict or a label). A judging that said nothing usable of an
-    answer has neither. Raises `UserError` for a missing column.
+    answer has neither. Where judgings have scores of one judge, `distinct` names for that measure those that
+    count, each judge once: equal by copying is no agreement. Raises `UserError` for a missing column.
     """
     check_confidence(confidence)
     judged = _judgements(table, judgings, by)
+    counted = dict.fromkeys(MEASURES, judgings) | dict(distinct or {})
     rows = []
     for name, group in _scopes(judged, by):
         for measure, level in MEASURES.items():
-            columns = [_column(measure, judging) for judging in judgings]
+            columns = [_column(measure, judging) for judging in counted[measure]]
             alpha = _interval_alpha if level == "interval" else _nominal_alpha
             found = alpha(group.frame, columns, confidence)
             for place, value in enumerate(group.values):
-                one = found.get(place, _none(_why_no_pair(len(judgings))))
-                rows.append((name, value, measure, level, len(judgings), *_numbers(one), one.reason))
+                one = found.get(place, _none(_why_no_pair(len(columns))))
+                rows.append((name, value, measure, level, len(columns), *_numbers(one), one.reason))
     return pl.DataFrame(rows, _AGREEMENT, orient="row")
 
 

@@ -4,7 +4,8 @@ A reply is asked for as often as there are replies, once each, and every time th
 likely the given reply is. Both ways of it tell the probability of each of its tokens however unlikely they
 are, and of the token that ends the turn: 8 is not the beginning of 87.
 
-- vLLM: the conversation with the reply in it, and the log-probabilities of the prompt (`prompt_logprobs`). It
+- vLLM: the conversation with the reply in it, and the log-probabilities of the prompt (`prompt_logprobs`);
+  and once the conversation up to the reply, which tells where that begins. It
   is written by the server's own chat template, so that the reply is split into tokens as the model knows it.
 - The embedded server: a grammar that allows this reply alone. Its log-probabilities are those before the
   grammar.
@@ -16,6 +17,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import takewhile
+from string import whitespace
 from typing import cast
 
 from inspect_ai.log import Transcript, transcript
@@ -47,6 +49,9 @@ SETTINGS: Mapping[str, GenerateConfig] = {
     "local": GenerateConfig(temperature=0.0, max_tokens=32, seed=0, logprobs=True, top_logprobs=1),
 }
 """Generation settings by provider. Those of `local` gain the grammar of each reply, and where it is read."""
+
+_BLANK = "▁"
+"""How SentencePiece writes a space."""
 
 Token = tuple[str, float]
 """A token, and its log-probability after those before it."""
@@ -80,7 +85,7 @@ async def ask(
             metadata={"logprobs": logprobs, "requests": len(outputs)},
         )
 
-    tag = f"the probability of {' '.join(replies)}"
+    tag = f"the probability of {' '.join(replies)}, from their first token on"
     return await journal.ask("judge", model, messages, config, tag, generate)
 
 
@@ -109,27 +114,40 @@ def probabilities(output: ModelOutput) -> dict[str, float]:
 async def _as_prompts(
     model: Model, messages: list[ChatMessage], config: GenerateConfig, replies: Sequence[str]
 ) -> tuple[dict[str, float], list[ModelOutput]]:
-    """Ask vLLM, with each reply in the conversation."""
+    """Ask vLLM, with each reply in the conversation, and once with the conversation up to the reply."""
+    begun = config.merge(
+        GenerateConfig(extra_body={**(config.extra_body or {}), "add_generation_prompt": True})
+    )
 
-    async def ask(reply: str) -> tuple[list[Token], ModelOutput]:
-        output = await generated(model, [*messages, ChatMessageAssistant(content=reply)], config)
+    async def ask(written: list[ChatMessage], how: GenerateConfig) -> tuple[list[Token], ModelOutput]:
+        output = await generated(model, written, how)
         tokens = _tokens(output.choices[0].prompt_logprobs if output.choices else None)
         return tokens, output.model_copy(update={"choices": []})  # the prompt's log-probabilities are many
 
-    found = await collect(*(ask(reply) for reply in replies))
+    opened, first = await ask(messages, begun)
+    found = await collect(
+        *(ask([*messages, ChatMessageAssistant(content=reply)], config) for reply in replies)
+    )
     prompts = {reply: tokens for reply, (tokens, _) in zip(replies, found, strict=True)}
-    logprobs = {reply: _total(tokens) for reply, tokens in own(prompts).items()}
-    return logprobs, [output for _, output in found]
+    logprobs = {reply: _total(tokens) for reply, tokens in own(prompts, opened).items()}
+    return logprobs, [first, *(output for _, output in found)]
 
 
-def own(prompts: Mapping[str, Sequence[Token]]) -> dict[str, list[Token]]:
+def own(prompts: Mapping[str, Sequence[Token]], opened: Sequence[Token]) -> dict[str, list[Token]]:
     """Return the tokens of each reply and the one that ends it, from those of the prompts that hold them.
 
-    What all begin with is the conversation, what all end with are the end of the turn, whose first token ends
-    the reply, and what the template puts behind it. Raises `EnumerationError` where nothing ends the reply.
+    `opened` is the prompt in which the judge is to begin its reply: what all begin with is the conversation.
+    Blanks that all replies begin with (`▁ 8 7`) are the judge's to say. The replies have no first letter in
+    common, so anything else that all begin with was put there by the template (as an empty block of thinking
+    is), and belongs to the conversation. What all prompts end with are the end of the turn,
+    whose first token ends the reply, and what the template puts behind it. Raises `EnumerationError` where
+    nothing ends the reply.
     """
     texts = [[token for token, _ in prompt] for prompt in prompts.values()]
     before, after = _shared(texts), _shared([text[::-1] for text in texts])
+    begins = _shared([*texts, [token for token, _ in opened]])
+    if not "".join(texts[0][begins:before]).strip(f"{_BLANK}{whitespace}"):
+        before = begins
     if not after:
         raise EnumerationError("the chat template does not end the judge's turn")
     return {reply: list(prompt[before : len(prompt) - after + 1]) for reply, prompt in prompts.items()}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from inspect_ai.model import ModelOutput
 
 from emeval.definitions import UNREADABLE
-from emeval.judging.prompts import Scale
+from emeval.judging.prompts import Scale, sendable
 
 
 class Reading(NamedTuple):
@@ -150,7 +150,8 @@ def read_object(text: str, labels: Iterable[str], cut: bool = False) -> Reading:
     The object may stand in one code fence; nothing else may stand around it. It has these two keys and no
     others, each once. The reason is text, the score a number from 0 to 100 (not text that holds one) or one
     of `labels`. Any other reply is `UNREADABLE`, and so is one that was `cut` off: nothing is guessed. The
-    reading's reason then says why.
+    reading's reason then says why. JSON can spell halves of characters, which no file can hold: in the reason
+    they become U+FFFD.
     """
     if cut:
         return _unreadable("the reply was cut off before its end")
@@ -166,6 +167,7 @@ def read_object(text: str, labels: Iterable[str], cut: bool = False) -> Reading:
     reason, score = said["reason"], said["score"]
     if not isinstance(reason, str):
         return _unreadable("the reason in the reply is no text")
+    reason = sendable(reason)
     if isinstance(score, str) and score in set(labels):
         return Reading(None, score, 0.0, reason)
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 100:
