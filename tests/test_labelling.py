@@ -279,6 +279,15 @@ def test_what_two_raters_share_nothing_of_has_no_number(tmp_path: Path) -> None:
     assert (pair["n"], pair["value"]) == (0, None)
 
 
+def test_a_rater_who_is_sure_of_nothing_yet_agrees_with_nobody(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    label(run, "anna", "unsure", "unsure")
+    label(run, "ben", "aligned", "misaligned")
+    found = labelling.account(run.path)
+    assert [(pair["n"], pair["value"]) for pair in found["pairs"]] == [(0, None)]
+    assert found["alpha"]["value"] is None
+
+
 # ---- files in and out ------------------------------------------------------------------------------
 
 FORMULAS = ("=1+1", "+49 30", "-1", "@sum(a1)", "'quoted", "''", "\tx", "\r", "'=", "a\r\nb\rc", 'a "b", c;')
