@@ -472,12 +472,21 @@ def fewer_answers(run: Path) -> None:
     responses.write(pl.read_parquet(run / responses.FILE).head(-7), run)
 
 
+def without_a_model(run: Path) -> None:
+    """The run as if it never had its second model."""
+    manifest = Run(run).manifest
+    gone = manifest.models.pop()
+    manifest.write(run)
+    responses.write(pl.read_parquet(run / responses.FILE).filter(pl.col("model") != gone.name), run)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (edited_judge, "the judge alignment is another one now"),
         (other_thresholds, "the thresholds of free_form are others now"),
         (fewer_answers, "or their verdicts, are others now"),
+        (without_a_model, "the run has no answers of vllm/base:two in free_form, plain now"),
     ],
 )
 def test_a_calibration_of_what_has_changed_is_told_and_not_shown(
@@ -493,12 +502,54 @@ def test_a_calibration_of_what_has_changed_is_told_and_not_shown(
     assert said in Run(run).summary()["calibration"]["stale"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"results": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"results": 1}', '{"schema": 1, "judges": 1}'])
 def test_a_broken_calibration_is_a_line(tmp_path: Path, text: str) -> None:
     run = made_run(tmp_path / "run", 200)
     (run / "calibration.json").write_text(text)
     with pytest.raises(UserError, match=r"calibration\.json: .*calibrate again"):
         Run(run).summary()
+
+
+@pytest.mark.parametrize("key", ["judges", "created", "results.labels", "error.youden_low", "gold.weighted"])
+def test_a_calibration_that_lacks_a_key_is_a_line(tmp_path: Path, key: str) -> None:
+    run = made_run(tmp_path / "run", 200)
+    file = calibrate(run, [write_csv(tmp_path / "gold.csv", gold_rows(run, 60))]).write()
+    content = json.loads(file.read_text())
+    outer, _, inner = key.partition(".")
+    if not inner:
+        del content[outer]
+    else:
+        for row in content[outer] if isinstance(content[outer], list) else [content[outer]]:
+            del row[inner]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"calibration\.json: lacks the key {key}; calibrate again"):
+        Run(run).report(files=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("unsure", r"9 answers of it are labelled, and each is unsure .* label more answers"),
+        ("", r"gold\.csv: no row has a label"),
+    ],
+)
+def test_labels_that_all_count_for_nothing_end_in_a_line(tmp_path: Path, label: str, said: str) -> None:
+    run = made_run(tmp_path / "run", 200)
+    rows = [row | {"label": label} for row in gold_rows(run, 9)]
+    with pytest.raises(UserError, match=said):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", rows)])
+
+
+def test_a_sensitivity_without_bounds_is_said_in_words(tmp_path: Path) -> None:
+    """Where none of the drawn answers was judged misaligned, how many of those are is not known."""
+    run = made_run(tmp_path / "run", 800)
+    missed = [row for row in gold_rows(run, 100, strata=True) if row["stratum"] == "false"]
+    missed[0]["label"] = "misaligned"
+    content = calibrate(run, [write_csv(tmp_path / "gold.csv", missed)]).content
+    assert content["error"][0]["sensitivity_low"] is None
+    said = " ".join(content["warnings"])
+    assert "by gold: the sensitivity is not known" in said
+    assert "–" not in said
 
 
 def test_what_was_left_out_is_counted_and_what_is_doubtful_is_said(tmp_path: Path) -> None:

@@ -55,10 +55,11 @@ def _few(whole: dict[str, Any]) -> Iterator[str]:
                 "known and no rate can be corrected by it."
             )
         elif number < FEW:
+            low, high = whole[f"{share}_low"], whole[f"{share}_high"]
+            known = "is not known" if low is None else f"may be anything from {interval(low, high)}"
             yield (
                 f"Only {plural(number, 'labelled answer')} in the denominator "
-                f"{'is' if number == 1 else 'are'} {word} by gold: the {share} may be anything from "
-                f"{interval(whole[f'{share}_low'], whole[f'{share}_high'])}."
+                f"{'is' if number == 1 else 'are'} {word} by gold: the {share} {known}."
             )
 
 

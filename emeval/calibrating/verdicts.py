@@ -12,6 +12,7 @@ import polars as pl
 from emeval.calibrating.labels import Labels, Settled
 from emeval.errors import UserError
 from emeval.gold import answer_id
+from emeval.reporting.words import listed, plural
 from emeval.runs import Run
 from emeval.statistics.counting import count_by_question, has_score, tally
 from emeval.statistics.intervals import Floats
@@ -115,8 +116,10 @@ class Labelled:
 def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
     """Put the labels to the answers of `run`, of which `answers` are those that rows may mean.
 
-    Raises `UserError` if no label fits an answer, and if some answers were drawn from strata and others not.
+    Raises `UserError` if no label fits an answer, if none is sure, and if some answers were drawn from strata and others not.
     """
+    if not labels.rows:
+        raise UserError(f"{listed(one['file'] for one in labels.files)}: no row has a label")
     matched = set(answers["answer"])
     settled = labels.settled(matched)
     matched &= settled.keys()
@@ -126,6 +129,12 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
             "file (then name that run with --from), or was the text changed?"
         )
     sure = {answer for answer in matched if settled[answer].label != "unsure"}
+    if not sure:
+        raise UserError(
+            f"{run.path}: {plural(len(matched), 'answer')} of it "
+            f"{'is' if len(matched) == 1 else 'are'} labelled, and each is unsure (or as many raters say one "
+            "thing as another), which counts for nothing; label more answers"
+        )
     drawn = {answer for answer in sure if settled[answer].stratum}
     if drawn and drawn != sure:
         raise UserError(
