@@ -19,7 +19,7 @@ from emeval.calibrating import labels
 from emeval.definitions import Thresholds
 from emeval.errors import UserError
 from emeval.gold import COLUMNS, answer_id
-from emeval.reporting.calibration import halving
+from emeval.reporting.calibration import gold_sentence, halving
 from emeval.runs import Run
 from emeval.statistics import corrected_rate, wilson
 from emeval.statistics.intervals import jeffreys
@@ -579,13 +579,44 @@ def test_a_judge_that_knows_nothing_is_told_from_none(tmp_path: Path) -> None:
     assert any("cannot be told from one that knows nothing" in line for line in content["warnings"])
 
 
-def test_labels_of_two_kinds_are_not_weighed_together(tmp_path: Path) -> None:
+def test_labels_of_answers_that_were_not_drawn_are_left_out_where_others_were(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", 800)
     rows = gold_rows(run, 50, strata=True)
+    drawn = calibrate(run, [write_csv(tmp_path / "drawn.csv", rows[10:])]).content
     for row in rows[:10]:
         row["stratum"] = row["stratum_size"] = ""
-    with pytest.raises(UserError, match=r"40 labels say from which stratum .* 10 do not"):
-        calibrate(run, [write_csv(tmp_path / "gold.csv", rows)])
+    content = calibrate(run, [write_csv(tmp_path / "gold.csv", rows)]).content
+    assert (drawn["gold"]["undrawn"], content["gold"]["undrawn"], content["gold"]["unsure"]) == (0, 10, 0)
+    assert content["error"] == drawn["error"]
+    assert content["results"] == drawn["results"]
+    assert any("10 labelled answers have no stratum" in line for line in content["warnings"])
+    assert "10 without a stratum" in gold_sentence(content)
+
+
+def test_strata_without_a_label_are_told(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    rows = gold_rows(run, 50, strata=True)
+    whole = calibrate(run, [write_csv(tmp_path / "whole.csv", rows)]).content
+    assert whole["gold"]["stand_for"] == whole["gold"]["texts"]
+    assert not any("The labels stand for" in line for line in whole["warnings"])
+    for row in rows:
+        if row["stratum"] == "true":
+            row["label"] = "unsure"
+    part = calibrate(run, [write_csv(tmp_path / "part.csv", rows)]).content
+    left = next(row["stratum_size"] for row in rows if row["stratum"] == "false")
+    texts = whole["gold"]["texts"]
+    assert any(f"stand for {left} of the {texts} texts of the run" in line for line in part["warnings"])
+
+
+def test_labels_of_two_drawings_are_refused(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    rows = gold_rows(run, 50, strata=True)
+    finer = [row | {"stratum": f"{row['stratum']} again"} for row in rows]
+    with pytest.raises(UserError, match=r"gold\.csv:52: stratum: .*labels of two drawings"):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", rows + finer)])
+    half = rows[::2] + finer[1::2]
+    with pytest.raises(UserError, match=r"distinct texts, and the strata of the labels .* several drawings"):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", half)])
 
 
 def test_a_wrong_use_ends_in_a_line(tmp_path: Path) -> None:

@@ -14,6 +14,11 @@ from emeval.importing import sheets
 from emeval.importing.sheets import Sheet
 from emeval.library import shown
 
+_TWO_DRAWINGS = (
+    "labels of two drawings cannot be weighed as one; `emeval label RUN --export FILE` writes all labels of "
+    "the run with the strata of its present drawing"
+)
+
 _NO_LABELS = ("0", "1", "0.0", "1.0", "true", "false", "yes", "no")
 
 
@@ -74,9 +79,11 @@ class Labels:
         """Return what the raters say by answer (`gold.answer_id`), taken together.
 
         `known` are the answers that there are: a row is of the first of its ids that is known, else of the
-        first. Raises `UserError` for a rater with two labels for one answer, and a stratum with two sizes.
+        first. Raises `UserError` for a rater with two labels for one answer, an answer in two strata, and a
+        stratum with two sizes.
         """
         by_answer: dict[str, dict[str, Row]] = defaultdict(dict)
+        strata: dict[str, Row] = {}
         sizes: dict[str, tuple[int, str]] = {}
         for row in self.rows:
             answer = next((one for one in row.answers if one in known), row.answers[0])
@@ -87,11 +94,17 @@ class Labels:
                     f"says {other.label}; leave one of the two"
                 )
             if row.stratum:
+                drawn = strata.setdefault(answer, row)
+                if drawn.stratum and drawn.stratum.name != row.stratum.name:
+                    raise UserError(
+                        f"{row.place}: stratum: found {row.stratum.name!r} for an answer that {drawn.place} "
+                        f"has in {drawn.stratum.name!r}; {_TWO_DRAWINGS}"
+                    )
                 size, place = sizes.setdefault(row.stratum.name, (row.stratum.size, row.place))
                 if size != row.stratum.size:
                     raise UserError(
                         f"{row.place}: stratum_size: the stratum {row.stratum.name!r} has {row.stratum.size} "
-                        f"answers here and {size} at {place}; labels of two drawings cannot be weighed as one"
+                        f"answers here and {size} at {place}; {_TWO_DRAWINGS}"
                     )
         return {answer: _settled(list(by_rater.values())) for answer, by_rater in by_answer.items()}
 

@@ -13,6 +13,7 @@ import polars as pl
 
 from emeval.errors import UserError, nearest
 from emeval.gold import COLUMNS, GOLD_LABELS, answer_id, guarded, unguarded
+from emeval.labelling.drawing import Drawn, kept
 from emeval.labelling.store import Label, RaterFile, check_rater, raters
 from emeval.library import shown
 from emeval.runs import Run, now
@@ -21,10 +22,13 @@ from emeval.runs import Run, now
 def export(run: Path, file: Path) -> dict[str, Any]:
     """Write all labels of the run directory `run` into the CSV `file`, whole or not at all.
 
-    A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
+    The strata are those of the drawing that the run has now, whenever a label was given; a label of an answer
+    that is not in it has none. Where there is no drawing, they are what each label says of itself. A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
     `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label.
     """
-    labels = [label for one in raters(run) for label in one.labels().values()]
+    drawing = kept(run)
+    strata = {one.answer: one for one in drawing.answers} if drawing else None
+    labels = [_placed(label, strata) for one in raters(run) for label in one.labels().values()]
     if not labels:
         raise UserError(f"{run}: has no labels yet; `emeval label {run}` makes some")
     draft = file.with_name(f".{file.name}.part")
@@ -42,6 +46,14 @@ def export(run: Path, file: Path) -> dict[str, Any]:
         "answers": len({label.answer for label in labels}),
         "raters": len({label.rater for label in labels}),
     }
+
+
+def _placed(label: Label, strata: Mapping[str, Drawn] | None) -> Label:
+    if strata is None:
+        return label
+    drawn = strata.get(label.answer)
+    stratum = {"stratum": drawn and drawn.stratum, "stratum_size": drawn and drawn.stratum_size}
+    return label.model_copy(update=stratum)
 
 
 TOLD = {

@@ -141,6 +141,7 @@ def gold_sentence(content: dict[str, Any]) -> str:
     left = {
         "in no answer of the run": gold["unmatched"],
         "unsure": gold["unsure"],
+        "without a stratum": gold.get("undrawn", 0),
         "outside the denominator": gold["outside"],
     }
     parts = [f"{number:,} {word}" for word, number in left.items() if number]
