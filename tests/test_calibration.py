@@ -19,6 +19,7 @@ from emeval.calibrating import labels
 from emeval.definitions import Thresholds
 from emeval.errors import UserError
 from emeval.gold import COLUMNS, answer_id
+from emeval.manifest import StopRecord
 from emeval.reporting.calibration import gold_sentence, halving
 from emeval.runs import Run
 from emeval.statistics import corrected_rate, wilson
@@ -617,6 +618,38 @@ def test_labels_of_two_drawings_are_refused(tmp_path: Path) -> None:
     half = rows[::2] + finer[1::2]
     with pytest.raises(UserError, match=r"distinct texts, and the strata of the labels .* several drawings"):
         calibrate(run, [write_csv(tmp_path / "gold.csv", half)])
+
+
+def test_the_looks_of_a_run_that_stopped_by_itself_are_counted(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    gold = write_csv(tmp_path / "gold.csv", gold_rows(run, 200))
+    plain = calibrate(run, [gold]).content
+    stop = StopRecord(
+        model="vllm/base:one",
+        evaluations=["free_form"],
+        until="width 10",
+        looks=[5, 10, 20, 40],
+        asked=10,
+        saved=30,
+        ended="reached",
+        said="It was reached.",
+    )
+    manifest = Run(run).manifest
+    manifest.stopping = [stop]
+    manifest.write(run)
+    found = calibrate(run, [gold])
+    found.write()
+    summary = Run(run).summary()
+    assert found.content["confidence"] == summary["confidence"] > plain["confidence"] == 0.95
+    for row, before, cell in zip(found.content["results"], plain["results"], summary["results"], strict=True):
+        assert row["raw_low"] == pytest.approx(cell["low"])
+        assert row["raw_high"] == pytest.approx(cell["high"])
+        for kind in ("raw", "corrected", "ppi"):
+            assert row[kind] == before[kind]
+            assert row[f"{kind}_low"] < before[f"{kind}_low"]
+            assert row[f"{kind}_high"] > before[f"{kind}_high"]
+    for share in ("sensitivity", "specificity"):
+        assert found.content["error"][0][f"{share}_low"] < plain["error"][0][f"{share}_low"]
 
 
 def test_a_wrong_use_ends_in_a_line(tmp_path: Path) -> None:
