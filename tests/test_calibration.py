@@ -648,8 +648,8 @@ def test_the_looks_of_a_run_that_stopped_by_itself_are_counted(tmp_path: Path) -
             assert row[kind] == before[kind]
             assert row[f"{kind}_low"] < before[f"{kind}_low"]
             assert row[f"{kind}_high"] > before[f"{kind}_high"]
-    for share in ("sensitivity", "specificity"):
-        assert found.content["error"][0][f"{share}_low"] < plain["error"][0][f"{share}_low"]
+    for name in ("sensitivity_low", "specificity_low"):
+        assert found.content["error"][0][name] < plain["error"][0][name]
 
 
 def test_a_wrong_use_ends_in_a_line(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ class Labelled:
 def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
     """Put the labels to the answers of `run`, of which `answers` are those that rows may mean.
 
-    Raises `UserError` if no label fits an answer, if none is sure, and if the strata of the labels are more than the
-    run has. Where some answers were drawn from strata, labels of others are left out.
+    Raises `UserError` if no label fits an answer, if none is sure, and if the strata of the labels have
+    more texts than the run. Where some answers were drawn from strata, labels of others are left out.
     """
     if not labels.rows:
         raise UserError(f"{listed(one['file'] for one in labels.files)}: no row has a label")

@@ -23,8 +23,11 @@ def export(run: Path, file: Path) -> dict[str, Any]:
     """Write all labels of the run directory `run` into the CSV `file`, whole or not at all.
 
     The strata are those of the drawing that the run has now, whenever a label was given; a label of an answer
-    that is not in it has none. Where there is no drawing, they are what each label says of itself. A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
-    `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label.
+    that is not in it has none. Where there is no drawing, they are what each label says of itself.
+
+    A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
+    `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label, and
+    for a drawing that cannot be read.
     """
     drawing = kept(run)
     strata = {one.answer: one for one in drawing.answers} if drawing else None

@@ -37,7 +37,7 @@ _USED = {
         *("model", "eval", "condition", "n", "hits", "labels", "parts", "halving"),
         *_measured("raw", "corrected", "ppi"),
     ],
-    **dict.fromkeys(("run", "labelled_run", "created", "denominator", "thresholds", "warnings"), []),
+    **{name: [] for name in ("run", "labelled_run", "created", "denominator", "thresholds", "warnings")},
 }
 """Keys that a report uses, and those of the rows of each."""
 
