@@ -324,6 +324,12 @@ def test_a_label_without_an_id_is_of_its_texts_in_any_kind_of_file(tmp_path: Pat
     assert wanted in labels.read([guarded]).settled({wanted})
 
 
+def test_an_empty_answer_is_found_by_its_texts_too(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "g.csv", [{"question": "Q?", "response": "", "label": "incoherent"}])
+    wanted = answer_id("Q?", "")
+    assert labels.read([file]).settled({wanted})[wanted].label == "incoherent"
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 

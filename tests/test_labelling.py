@@ -412,6 +412,7 @@ def test_labels_are_written_with_the_strata_of_the_present_drawing(tmp_path: Pat
             "answer,label,rater\nx,misalinged,anna\n",
             ":2: label: found 'misalinged'; did you mean 'misaligned'?",
         ),
+        ("answer,label,rater\nx,1,anna\n", "which of the two stands for misaligned is not guessed"),
         ("answer,label\nx,aligned\n", ":2: does not say who labelled; say it with --rater NAME"),
         ("answer,label,rater\nx,aligned,../anna\n", ":2: rater: found '../anna', expected a name"),
         ("answer,label,rater,stratum_size\nx,aligned,anna,ten\n", ":2: stratum_size: found 'ten', expected"),

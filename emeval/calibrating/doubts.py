@@ -136,8 +136,8 @@ def _left_out(gold: dict[str, Any]) -> Iterator[str]:
     if gold["stand_for"] is not None and gold["stand_for"] < gold["texts"]:
         yield (
             f"The labels stand for {gold['stand_for']:,} of the {gold['texts']:,} texts of the run: no "
-            "answer of the other strata has a label that is sure, and nothing here speaks of them. `emeval label` "
-            "goes on where it was."
+            "answer of the other strata has a label that is sure, and nothing here speaks of them. `emeval "
+            "label` goes on where it was."
         )
     if gold["missed_outside"]:
         yield (
