@@ -14,9 +14,6 @@ GoldLabel = Literal["aligned", "misaligned", "incoherent", "unsure"]
 
 GOLD_LABELS: tuple[GoldLabel, ...] = get_args(GoldLabel)
 
-REQUIRED = ("label",)
-"""Columns that a gold file must have, beside `answer` or both of `question` and `response`."""
-
 COLUMNS = ("answer", "question", "response", "rater", "label", "note", "labelled", "stratum", "stratum_size")
 """Columns of a gold file that emeval writes, one row per answer and rater.
 

@@ -251,6 +251,8 @@ def test_an_interval_needs_questions_that_bear_on_it() -> None:
         (krippendorff_alpha([[87.3, 87.3]] * 2, "interval"), "all values are the same"),
         (cohen_kappa([True, True], [True, True]), "all values are the same"),
         (cohen_kappa([None, True], [True, None]), "no answer has a value of two"),
+        (cohen_kappa([None, None], ["a", "b"]), "no answer has a value of two"),
+        (krippendorff_alpha([[None, None], ["a", "b"]], "nominal"), "no answer has a value of two"),
         (rank_correlation([1, 2, 3], [5, 5, 5]), "the same score"),
         (rank_correlation([NAN, 2], [5, NAN]), "no answer has a value of two"),
     ],

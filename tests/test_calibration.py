@@ -19,7 +19,8 @@ from emeval.calibrating import labels
 from emeval.definitions import Thresholds
 from emeval.errors import UserError
 from emeval.gold import COLUMNS, answer_id
-from emeval.reporting.calibration import halving
+from emeval.manifest import StopRecord
+from emeval.reporting.calibration import gold_sentence, halving
 from emeval.runs import Run
 from emeval.statistics import corrected_rate, wilson
 from emeval.statistics.intervals import jeffreys
@@ -323,6 +324,12 @@ def test_a_label_without_an_id_is_of_its_texts_in_any_kind_of_file(tmp_path: Pat
     assert wanted in labels.read([guarded]).settled({wanted})
 
 
+def test_an_empty_answer_is_found_by_its_texts_too(tmp_path: Path) -> None:
+    file = write_csv(tmp_path / "g.csv", [{"question": "Q?", "response": "", "label": "incoherent"}])
+    wanted = answer_id("Q?", "")
+    assert labels.read([file]).settled({wanted})[wanted].label == "incoherent"
+
+
 # --- the command ---------------------------------------------------------------------------------
 
 
@@ -472,12 +479,21 @@ def fewer_answers(run: Path) -> None:
     responses.write(pl.read_parquet(run / responses.FILE).head(-7), run)
 
 
+def without_a_model(run: Path) -> None:
+    """The run as if it never had its second model."""
+    manifest = Run(run).manifest
+    gone = manifest.models.pop()
+    manifest.write(run)
+    responses.write(pl.read_parquet(run / responses.FILE).filter(pl.col("model") != gone.name), run)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (edited_judge, "the judge alignment is another one now"),
         (other_thresholds, "the thresholds of free_form are others now"),
         (fewer_answers, "or their verdicts, are others now"),
+        (without_a_model, "the run has no answers of vllm/base:two in free_form, plain now"),
     ],
 )
 def test_a_calibration_of_what_has_changed_is_told_and_not_shown(
@@ -493,12 +509,54 @@ def test_a_calibration_of_what_has_changed_is_told_and_not_shown(
     assert said in Run(run).summary()["calibration"]["stale"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"results": 1}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 9}', '{"results": 1}', '{"schema": 1, "judges": 1}'])
 def test_a_broken_calibration_is_a_line(tmp_path: Path, text: str) -> None:
     run = made_run(tmp_path / "run", 200)
     (run / "calibration.json").write_text(text)
     with pytest.raises(UserError, match=r"calibration\.json: .*calibrate again"):
         Run(run).summary()
+
+
+@pytest.mark.parametrize("key", ["judges", "created", "results.labels", "error.youden_low", "gold.weighted"])
+def test_a_calibration_that_lacks_a_key_is_a_line(tmp_path: Path, key: str) -> None:
+    run = made_run(tmp_path / "run", 200)
+    file = calibrate(run, [write_csv(tmp_path / "gold.csv", gold_rows(run, 60))]).write()
+    content = json.loads(file.read_text())
+    outer, _, inner = key.partition(".")
+    if not inner:
+        del content[outer]
+    else:
+        for row in content[outer] if isinstance(content[outer], list) else [content[outer]]:
+            del row[inner]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=rf"calibration\.json: lacks the key {key}; calibrate again"):
+        Run(run).report(files=False)
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("unsure", r"9 answers of it are labelled, and each is unsure .* label more answers"),
+        ("", r"gold\.csv: no row has a label"),
+    ],
+)
+def test_labels_that_all_count_for_nothing_end_in_a_line(tmp_path: Path, label: str, said: str) -> None:
+    run = made_run(tmp_path / "run", 200)
+    rows = [row | {"label": label} for row in gold_rows(run, 9)]
+    with pytest.raises(UserError, match=said):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", rows)])
+
+
+def test_a_sensitivity_without_bounds_is_said_in_words(tmp_path: Path) -> None:
+    """Where none of the drawn answers was judged misaligned, how many of those are is not known."""
+    run = made_run(tmp_path / "run", 800)
+    missed = [row for row in gold_rows(run, 100, strata=True) if row["stratum"] == "false"]
+    missed[0]["label"] = "misaligned"
+    content = calibrate(run, [write_csv(tmp_path / "gold.csv", missed)]).content
+    assert content["error"][0]["sensitivity_low"] is None
+    said = " ".join(content["warnings"])
+    assert "by gold: the sensitivity is not known" in said
+    assert "–" not in said
 
 
 def test_what_was_left_out_is_counted_and_what_is_doubtful_is_said(tmp_path: Path) -> None:
@@ -528,13 +586,76 @@ def test_a_judge_that_knows_nothing_is_told_from_none(tmp_path: Path) -> None:
     assert any("cannot be told from one that knows nothing" in line for line in content["warnings"])
 
 
-def test_labels_of_two_kinds_are_not_weighed_together(tmp_path: Path) -> None:
+def test_labels_of_answers_that_were_not_drawn_are_left_out_where_others_were(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", 800)
     rows = gold_rows(run, 50, strata=True)
+    drawn = calibrate(run, [write_csv(tmp_path / "drawn.csv", rows[10:])]).content
     for row in rows[:10]:
         row["stratum"] = row["stratum_size"] = ""
-    with pytest.raises(UserError, match=r"40 labels say from which stratum .* 10 do not"):
-        calibrate(run, [write_csv(tmp_path / "gold.csv", rows)])
+    content = calibrate(run, [write_csv(tmp_path / "gold.csv", rows)]).content
+    assert (drawn["gold"]["undrawn"], content["gold"]["undrawn"], content["gold"]["unsure"]) == (0, 10, 0)
+    assert content["error"] == drawn["error"]
+    assert content["results"] == drawn["results"]
+    assert any("10 labelled answers have no stratum" in line for line in content["warnings"])
+    assert "10 without a stratum" in gold_sentence(content)
+
+
+def test_strata_without_a_label_are_told(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    rows = gold_rows(run, 50, strata=True)
+    whole = calibrate(run, [write_csv(tmp_path / "whole.csv", rows)]).content
+    assert whole["gold"]["stand_for"] == whole["gold"]["texts"]
+    assert not any("The labels stand for" in line for line in whole["warnings"])
+    for row in rows:
+        if row["stratum"] == "true":
+            row["label"] = "unsure"
+    part = calibrate(run, [write_csv(tmp_path / "part.csv", rows)]).content
+    left = next(row["stratum_size"] for row in rows if row["stratum"] == "false")
+    texts = whole["gold"]["texts"]
+    assert any(f"stand for {left} of the {texts} texts of the run" in line for line in part["warnings"])
+
+
+def test_labels_of_two_drawings_are_refused(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    rows = gold_rows(run, 50, strata=True)
+    finer = [row | {"stratum": f"{row['stratum']} again"} for row in rows]
+    with pytest.raises(UserError, match=r"gold\.csv:52: stratum: .*labels of two drawings"):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", rows + finer)])
+    half = rows[::2] + finer[1::2]
+    with pytest.raises(UserError, match=r"distinct texts, and the strata of the labels .* several drawings"):
+        calibrate(run, [write_csv(tmp_path / "gold.csv", half)])
+
+
+def test_the_looks_of_a_run_that_stopped_by_itself_are_counted(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", 800)
+    gold = write_csv(tmp_path / "gold.csv", gold_rows(run, 200))
+    plain = calibrate(run, [gold]).content
+    stop = StopRecord(
+        model="vllm/base:one",
+        evaluations=["free_form"],
+        until="width 10",
+        looks=[5, 10, 20, 40],
+        asked=10,
+        saved=30,
+        ended="reached",
+        said="It was reached.",
+    )
+    manifest = Run(run).manifest
+    manifest.stopping = [stop]
+    manifest.write(run)
+    found = calibrate(run, [gold])
+    found.write()
+    summary = Run(run).summary()
+    assert found.content["confidence"] == summary["confidence"] > plain["confidence"] == 0.95
+    for row, before, cell in zip(found.content["results"], plain["results"], summary["results"], strict=True):
+        assert row["raw_low"] == pytest.approx(cell["low"])
+        assert row["raw_high"] == pytest.approx(cell["high"])
+        for kind in ("raw", "corrected", "ppi"):
+            assert row[kind] == before[kind]
+            assert row[f"{kind}_low"] < before[f"{kind}_low"]
+            assert row[f"{kind}_high"] > before[f"{kind}_high"]
+    for name in ("sensitivity_low", "specificity_low"):
+        assert found.content["error"][0][name] < plain["error"][0][name]
 
 
 def test_a_wrong_use_ends_in_a_line(tmp_path: Path) -> None:

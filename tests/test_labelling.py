@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from emeval import gold, labelling, library, responses
+from emeval import calibrating, gold, labelling, library, responses
 from emeval.errors import UserError
 from emeval.labelling import server as serving
 from emeval.labelling.desk import Desk
@@ -27,7 +27,7 @@ from emeval.labelling.store import Label, RaterFile
 from emeval.manifest import ModelRecord
 from emeval.runs import Run
 from tests.command import EMEVAL, emeval, environment
-from tests.made_run import HOSTILE, SCHEMA, made_manifest, made_table
+from tests.made_run import HOSTILE, SCHEMA, judged_again, made_judging, made_manifest, made_table
 
 TOKEN = "a-token"
 
@@ -220,6 +220,20 @@ def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
         labelling.draw(run)
 
 
+def test_what_was_drawn_by_another_judging_is_not_taken_for_this_one_s(tmp_path: Path) -> None:
+    table = judged_again(distinct(made_table(300)), "strict")
+    made(tmp_path / "run", table, judgings=[made_judging(table, "strict")])
+    run = Run(tmp_path / "run@strict")
+    drawing = labelling.draw(run, 20)
+    assert labelling.draw(run) == drawing
+    with pytest.raises(UserError, match=r"drawn by the scores of \S+run@strict; label that, or rename this"):
+        labelling.draw(Run(run.directory))
+    (run.directory / "labels/drawn.json").unlink()
+    labelling.draw(Run(run.directory), 20)
+    with pytest.raises(UserError, match=r"drawn by the scores of \S+run; label that"):
+        labelling.draw(run, 40)
+
+
 # ---- what is kept ----------------------------------------------------------------------------------
 
 
@@ -277,6 +291,15 @@ def test_what_two_raters_share_nothing_of_has_no_number(tmp_path: Path) -> None:
     label(run, "ben", "", "aligned")
     (pair,) = labelling.account(run.path)["pairs"]
     assert (pair["n"], pair["value"]) == (0, None)
+
+
+def test_a_rater_who_is_sure_of_nothing_yet_agrees_with_nobody(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    label(run, "anna", "unsure", "unsure")
+    label(run, "ben", "aligned", "misaligned")
+    found = labelling.account(run.path)
+    assert [(pair["n"], pair["value"]) for pair in found["pairs"]] == [(0, None)]
+    assert found["alpha"]["value"] is None
 
 
 # ---- files in and out ------------------------------------------------------------------------------
@@ -349,6 +372,35 @@ def test_the_later_label_counts(odd: Run, tmp_path: Path) -> None:
     assert told("incoherent", "") == {"changed": 1}, "a label without a time is of now"
 
 
+def test_labels_are_written_with_the_strata_of_the_present_drawing(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+
+    def written() -> dict[str, tuple[str, str]]:
+        labelling.export(run.path, tmp_path / "gold.csv")
+        with (tmp_path / "gold.csv").open(encoding="utf-8", newline="") as file:
+            return {row["answer"]: (row["stratum"], row["stratum_size"]) for row in csv.DictReader(file)}
+
+    coarse = labelling.draw(run, 20)
+    label(run, "anna", *["aligned"] * 20)
+    before = written()
+    assert before == {one.answer: (one.stratum, str(one.stratum_size)) for one in coarse.answers}
+    (run.path / "labels/drawn.json").rename(tmp_path / "drawn.json")
+    assert written() == before, "without a drawing, each label's own"
+    fine = {one.answer: one for one in labelling.draw(run, 200).answers}
+    label(run, "anna", *["aligned"] * 200)
+    after = written()
+    assert {one: fine[one].stratum for one in fine} == {one: after[one][0] for one in fine}
+    assert all(after[one] == ("", "") for one in after.keys() - fine.keys())
+    assert calibrating.calibrate(run, [tmp_path / "gold.csv"]).content["gold"]["strata"] == len(
+        {one.stratum for one in fine.values()}
+    )
+
+    other = next(one for one in labelling.draw(run).answers if one.answer not in before)
+    (tmp_path / "in.csv").write_text(f"answer,label\n{other.answer},aligned\n", encoding="utf-8")
+    labelling.take_in(run, tmp_path / "in.csv", "ben")
+    assert written()[other.answer] == (other.stratum, str(other.stratum_size)), "imported labels too"
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -360,6 +412,7 @@ def test_the_later_label_counts(odd: Run, tmp_path: Path) -> None:
             "answer,label,rater\nx,misalinged,anna\n",
             ":2: label: found 'misalinged'; did you mean 'misaligned'?",
         ),
+        ("answer,label,rater\nx,1,anna\n", "which of the two stands for misaligned is not guessed"),
         ("answer,label\nx,aligned\n", ":2: does not say who labelled; say it with --rater NAME"),
         ("answer,label,rater\nx,aligned,../anna\n", ":2: rater: found '../anna', expected a name"),
         ("answer,label,rater,stratum_size\nx,aligned,anna,ten\n", ":2: stratum_size: found 'ten', expected"),

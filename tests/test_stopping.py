@@ -59,6 +59,10 @@ def test_a_p_value_after_looks_agrees_with_the_intervals_at_that_look() -> None:
     assert 0.01 < look_p_value(0.01, at, 5) < look_p_value(0.01, at, 2)
 
 
+def test_a_p_value_too_small_for_a_number_stays_so() -> None:
+    assert look_p_value(0.0, looks(100), 1) == 0
+
+
 def test_the_looks_together_err_as_often_as_was_allowed() -> None:
     at = looks(100)
     steps = np.random.default_rng(1).standard_normal((20_000, 100)).cumsum(axis=1)

@@ -19,6 +19,7 @@ from emeval.calibrating.verdicts import CELL, Labelled, answers_of, cells, label
 from emeval.comparability import judge_mismatches
 from emeval.errors import UserError
 from emeval.reporting import calibration as kept
+from emeval.reporting import looks
 from emeval.runs import Run, now
 from emeval.statistics.clustered import ASSUMED_CORRELATION
 from emeval.statistics.judge_error import (
@@ -31,8 +32,6 @@ from emeval.statistics.judge_error import (
     share,
     youden,
 )
-
-CONFIDENCE = 0.95
 
 LEAST = 10
 """Gold positives or negatives that a model's or category's own sensitivity or specificity is shown from."""
@@ -83,7 +82,8 @@ def calibrate(
     known = labelled(origin, found, answers_of(origin, found.answers))
     own = known if origin is judged else None
     population = known.population if own else _population(judged)
-    whole = _error(known, "all", None)
+    sure = looks.confidence(judged.manifest.stopping)
+    whole = _error(known, "all", None, sure)
     measured = whole.pop("measured")
     content: dict[str, Any] = {
         "schema": kept.SCHEMA,
@@ -93,12 +93,14 @@ def calibrate(
         "judging": judged.judging,
         "labelled_run": origin.manifest.run,
         "denominator": "coherent",
-        "confidence": CONFIDENCE,
+        "confidence": sure,
         "judges": kept.judges(judged.manifest),
         "thresholds": {one.name: one.thresholds.model_dump() for one in judged.manifest.evaluations},
         "gold": {"files": found.files, "weighted": known.weighted, **known.counted},
-        "error": [whole, *_parted(known)],
-        "results": [_corrected(cell, population, own, measured, known) for cell in cells(population, CELL)],
+        "error": [whole, *_parted(known, sure)],
+        "results": [
+            _corrected(cell, population, own, measured, known, sure) for cell in cells(population, CELL)
+        ],
         "likeness": distances(known, judged, population),
         "not_known": [mismatch.what for mismatch in unequal],
     }
@@ -113,20 +115,23 @@ def _population(run: Run) -> pl.DataFrame:
     return count_by_question(tally(run.scan(), by), by, "coherent")
 
 
-def _measure(known: Labelled) -> tuple[Measured, Measured]:
-    """Return sensitivity and specificity, by what the labelled answers stand for."""
+def _measure(known: Labelled, sure: float) -> tuple[Measured, Measured]:
+    """Return sensitivity and specificity, by what the labelled answers stand for.
+
+    `sure` is the confidence of their bounds.
+    """
     hits, n, gold = known.arrays()
     if known.weighted:
-        return sampled_error(hits, n, gold, CONFIDENCE, ASSUMED_CORRELATION)
+        return sampled_error(hits, n, gold, sure, ASSUMED_CORRELATION)
     return (
-        share(gold.found, gold.found + gold.missed, CONFIDENCE),
-        share(gold.cleared, gold.cleared + gold.false_alarms, CONFIDENCE),
+        share(gold.found, gold.found + gold.missed, sure),
+        share(gold.cleared, gold.cleared + gold.false_alarms, sure),
     )
 
 
-def _error(known: Labelled, by: str, name: str | None) -> dict[str, Any]:
+def _error(known: Labelled, by: str, name: str | None, sure: float) -> dict[str, Any]:
     """Return a row of the judge's error: counts as they are, shares by what they stand for."""
-    sensitivity, specificity = _measure(known)
+    sensitivity, specificity = _measure(known, sure)
     counts = known.confusion()
     positive, negative = counts["found"] + counts["missed"], counts["cleared"] + counts["false_alarms"]
     enough = by == "all" or positive >= LEAST, by == "all" or negative >= LEAST
@@ -143,13 +148,13 @@ def _error(known: Labelled, by: str, name: str | None) -> dict[str, Any]:
     }
 
 
-def _parted(known: Labelled) -> list[dict[str, Any]]:
+def _parted(known: Labelled, sure: float) -> list[dict[str, Any]]:
     """Return the judge's error by model and by category, where there are several and labels enough."""
     rows = []
     for by in ("model", "condition", "category"):
         values = [value for (value,) in cells(known.population, [by]) if value is not None]
         for value in values if len(values) > 1 else ():
-            row = _error(known.within(**{by: value}), by, value)
+            row = _error(known.within(**{by: value}), by, value, sure)
             if row["sensitivity"] is not None or row["specificity"] is not None:
                 rows.append(row)
     return rows
@@ -161,12 +166,13 @@ def _corrected(
     own: Labelled | None,
     error: tuple[Measured, Measured],
     known: Labelled,
+    sure: float,
 ) -> dict[str, Any]:
     """Return a cell's rate as the judge has it, corrected, and by PPI++."""
     where = dict(zip(CELL, cell, strict=True))
     part = Labelled(known.gold.clear(), population, known.weighted, {}).within(**where)
     hits, n, _ = part.arrays()
-    rate = share(hits, n, CONFIDENCE, ASSUMED_CORRELATION)
+    rate = share(hits, n, sure, ASSUMED_CORRELATION)
     sensitivity, specificity = error
     row: dict[str, Any] = {
         **where,
@@ -185,7 +191,7 @@ def _corrected(
     row["labels"] = mine.gold.height if mine else 0
     enough = mine is not None and mine.gold.height >= kept.LEAST_LABELS
     nothing = Measured(*(np.asarray(math.nan),) * 3)
-    row |= _shown("ppi", ppi_plus_plus(*mine.arrays(), CONFIDENCE) if mine and enough else nothing, enough)
+    row |= _shown("ppi", ppi_plus_plus(*mine.arrays(), sure) if mine and enough else nothing, enough)
     return row
 
 

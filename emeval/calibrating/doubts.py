@@ -55,10 +55,11 @@ def _few(whole: dict[str, Any]) -> Iterator[str]:
                 "known and no rate can be corrected by it."
             )
         elif number < FEW:
+            low, high = whole[f"{share}_low"], whole[f"{share}_high"]
+            known = "is not known" if low is None else f"may be anything from {interval(low, high)}"
             yield (
                 f"Only {plural(number, 'labelled answer')} in the denominator "
-                f"{'is' if number == 1 else 'are'} {word} by gold: the {share} may be anything from "
-                f"{interval(whole[f'{share}_low'], whole[f'{share}_high'])}."
+                f"{'is' if number == 1 else 'are'} {word} by gold: the {share} {known}."
             )
 
 
@@ -126,6 +127,17 @@ def _left_out(gold: dict[str, Any]) -> Iterator[str]:
         yield (
             f"{plural(gold['unmatched'], 'labelled answer')} of {gold['answers']:,} "
             f"{'is' if gold['unmatched'] == 1 else 'are'} in no answer of the run and count for nothing."
+        )
+    if gold["undrawn"]:
+        yield (
+            f"{plural(gold['undrawn'], 'labelled answer')} {'has' if gold['undrawn'] == 1 else 'have'} no "
+            "stratum, so for how many others each stands is not known; they are left out."
+        )
+    if gold["stand_for"] is not None and gold["stand_for"] < gold["texts"]:
+        yield (
+            f"The labels stand for {gold['stand_for']:,} of the {gold['texts']:,} texts of the run: no "
+            "answer of the other strata has a label that is sure, and nothing here speaks of them. `emeval "
+            "label` goes on where it was."
         )
     if gold["missed_outside"]:
         yield (

@@ -8,13 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from emeval.errors import UserError, nearest
-from emeval.gold import GOLD_LABELS, GoldLabel, answer_id, unguarded
+from emeval.errors import UserError
+from emeval.gold import GoldLabel
 from emeval.importing import sheets
 from emeval.importing.sheets import Sheet
+from emeval.labelling.rows import ids, rows, text
 from emeval.library import shown
 
-_NO_LABELS = ("0", "1", "0.0", "1.0", "true", "false", "yes", "no")
+_TWO_DRAWINGS = (
+    "labels of two drawings cannot be weighed as one; `emeval label RUN --export FILE` writes all labels of "
+    "the run with the strata of its present drawing"
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,11 @@ class Labels:
         """Return what the raters say by answer (`gold.answer_id`), taken together.
 
         `known` are the answers that there are: a row is of the first of its ids that is known, else of the
-        first. Raises `UserError` for a rater with two labels for one answer, and a stratum with two sizes.
+        first. Raises `UserError` for a rater with two labels for one answer, an answer in two strata, and a
+        stratum with two sizes.
         """
         by_answer: dict[str, dict[str, Row]] = defaultdict(dict)
+        strata: dict[str, Row] = {}
         sizes: dict[str, tuple[int, str]] = {}
         for row in self.rows:
             answer = next((one for one in row.answers if one in known), row.answers[0])
@@ -87,11 +93,17 @@ class Labels:
                     f"says {other.label}; leave one of the two"
                 )
             if row.stratum:
+                drawn = strata.setdefault(answer, row)
+                if drawn.stratum and drawn.stratum.name != row.stratum.name:
+                    raise UserError(
+                        f"{row.place}: stratum: found {row.stratum.name!r} for an answer that {drawn.place} "
+                        f"has in {drawn.stratum.name!r}; {_TWO_DRAWINGS}"
+                    )
                 size, place = sizes.setdefault(row.stratum.name, (row.stratum.size, row.place))
                 if size != row.stratum.size:
                     raise UserError(
                         f"{row.place}: stratum_size: the stratum {row.stratum.name!r} has {row.stratum.size} "
-                        f"answers here and {size} at {place}; labels of two drawings cannot be weighed as one"
+                        f"answers here and {size} at {place}; {_TWO_DRAWINGS}"
                     )
         return {answer: _settled(list(by_rater.values())) for answer, by_rater in by_answer.items()}
 
@@ -109,61 +121,34 @@ def read(paths: Sequence[Path]) -> Labels:
     found = Labels()
     for path in paths:
         sheet = sheets.read(path)
-        rows = list(_rows(sheet))
-        labels = [row for row in rows if row is not None]
+        said = list(_rows(sheet))
+        labels = [row for row in said if row is not None]
         found.rows += labels
-        found.empty += len(rows) - len(labels)
+        found.empty += len(said) - len(labels)
         found.files.append({"file": shown(path), "sha256": sheet.sha256, "labels": len(labels)})
     return found
 
 
 def _rows(sheet: Sheet) -> Iterator[Row | None]:
     """Yield the labels of a file, and None for a row without one."""
-    there = set(sheet.frame.columns)
-    if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
-        raise UserError(
-            f"{shown(sheet.path)}: found the columns {', '.join(sheet.frame.columns)}; expected label, and "
-            "answer or both of question and response"
-        )
-    for number, row in enumerate(sheet.frame.iter_rows(named=True)):
-        said = str("" if row["label"] is None else row["label"]).strip().lower()
-        if not said:
+    for number, label, row in rows(sheet):
+        if label is None:
             yield None
             continue
-        label = next((one for one in GOLD_LABELS if one == said), None)
-        if label is None:
-            hint = nearest(said, GOLD_LABELS) or f", expected {', '.join(GOLD_LABELS)}"
-            if said in _NO_LABELS:
-                hint += "; which of the two stands for misaligned is not guessed, so write the words"
-            raise UserError(f"{sheet.place(number, 'label')}: found {row['label']!r}{hint}")
-        answers = tuple(_answers(row))
+        answers = tuple(ids(row))
         if not answers:
             raise UserError(f"{sheet.place(number, 'answer')}: is empty; a label is of an answer")
         yield Row(
             place=sheet.place(number),
             answers=answers,
-            rater=_text(row, "rater"),
+            rater=text(row, "rater"),
             label=label,
             stratum=_stratum(sheet, number, row),
         )
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
-    value = row.get(name)
-    return "" if value is None else str(value).strip()
-
-
-def _answers(row: Mapping[str, Any]) -> Iterator[str]:
-    if named := _text(row, "answer").lower():
-        yield named
-    if row.get("response") is not None and "question" in row:
-        question, response = str(row["question"] or ""), str(row["response"])
-        yield answer_id(question, response)
-        yield answer_id(unguarded(question), unguarded(response))
-
-
 def _stratum(sheet: Sheet, number: int, row: Mapping[str, Any]) -> Stratum | None:
-    name, size = _text(row, "stratum"), _text(row, "stratum_size").removesuffix(".0")
+    name, size = text(row, "stratum"), text(row, "stratum_size").removesuffix(".0")
     if not name and not size:
         return None
     if not name or not size.isdecimal() or not int(size):

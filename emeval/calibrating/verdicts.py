@@ -12,6 +12,7 @@ import polars as pl
 from emeval.calibrating.labels import Labels, Settled
 from emeval.errors import UserError
 from emeval.gold import answer_id
+from emeval.reporting.words import listed, plural
 from emeval.runs import Run
 from emeval.statistics.counting import count_by_question, has_score, tally
 from emeval.statistics.intervals import Floats
@@ -115,8 +116,11 @@ class Labelled:
 def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
     """Put the labels to the answers of `run`, of which `answers` are those that rows may mean.
 
-    Raises `UserError` if no label fits an answer, and if some answers were drawn from strata and others not.
+    Raises `UserError` if no label fits an answer, if none is sure, and if the strata of the labels have
+    more texts than the run. Where some answers were drawn from strata, labels of others are left out.
     """
+    if not labels.rows:
+        raise UserError(f"{listed(one['file'] for one in labels.files)}: no row has a label")
     matched = set(answers["answer"])
     settled = labels.settled(matched)
     matched &= settled.keys()
@@ -126,11 +130,22 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
             "file (then name that run with --from), or was the text changed?"
         )
     sure = {answer for answer in matched if settled[answer].label != "unsure"}
-    drawn = {answer for answer in sure if settled[answer].stratum}
-    if drawn and drawn != sure:
+    if not sure:
         raise UserError(
-            f"{len(drawn)} labels say from which stratum their answer was drawn and {len(sure - drawn)} do "
-            "not; how to weigh these together is not known, so give the files of one kind"
+            f"{run.path}: {plural(len(matched), 'answer')} of it "
+            f"{'is' if len(matched) == 1 else 'are'} labelled, and each is unsure (or as many raters say one "
+            "thing as another), which counts for nothing; label more answers"
+        )
+    drawn = {answer for answer in sure if settled[answer].stratum}
+    undrawn = len(sure - drawn) if drawn else 0
+    sure = drawn or sure
+    strata = {stratum.name: stratum.size for one in drawn if (stratum := settled[one].stratum)}
+    texts, stand_for = _texts(run), sum(strata.values())
+    if stand_for > texts:
+        raise UserError(
+            f"{run.path}: has {plural(texts, 'distinct text')}, and the strata of the labels {stand_for:,} "
+            "together, so they are of several drawings or of another run; `emeval label RUN --export FILE` "
+            "writes all labels of the run with the strata of its present drawing"
         )
     weight = _weights(settled, sure)
     gold = answers.filter(pl.col("answer").is_in(list(sure))).with_columns(
@@ -153,7 +168,8 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
         "raters": labels.raters,
         "answers": len(settled),
         "unmatched": len(settled) - len(matched),
-        "unsure": len(matched) - len(sure),
+        "unsure": len(matched) - len(sure) - undrawn,
+        "undrawn": undrawn,
         "outside": len(sure) - counting["answer"].n_unique(),
         "used": counting["answer"].n_unique(),
         "positive": counting.filter("positive")["answer"].n_unique(),
@@ -162,10 +178,19 @@ def labelled(run: Run, labels: Labels, answers: pl.DataFrame) -> Labelled:
         "missed_outside": gold.filter(~pl.col("counts") & pl.col("positive"))["answer"].n_unique(),
         "several_raters": len(several),
         "disagreed": sum(not one.agreed for one in several),
-        "strata": len({one.stratum for one in (settled[a] for a in drawn)}),
+        "strata": len(strata),
+        "texts": texts,
+        "stand_for": stand_for if drawn else None,
     }
     population = count_by_question(tally(run.scan(), [*CELL, "category"]), [*CELL, "category"], "coherent")
     return Labelled(counting, population, bool(drawn), counted)
+
+
+def _texts(run: Run) -> int:
+    """Return how many distinct texts could be drawn from the run."""
+    answers = run.scan().filter(pl.col("error").is_null() & pl.col("response").is_not_null())
+    text = pl.struct(pl.col("question").fill_null(""), "response").hash()
+    return int(answers.select(text.n_unique()).collect(engine="streaming").item())
 
 
 def _weights(settled: dict[str, Settled], sure: set[str]) -> dict[str, float]:

@@ -54,6 +54,8 @@ class Drawing(_Kept):
     """What was drawn from a run, in the order in which it is shown."""
 
     seed: int
+    judging: str | None = None
+    """The further judging by whose scores it was drawn, `None` for the run's own."""
     drawn: str
     """When (ISO 8601, UTC)."""
     levels: list[str]
@@ -69,13 +71,19 @@ def draw(run: Run, number: int | None = None) -> Drawing:
     What was drawn is kept in `RUN/labels/drawn.json`: another time, the same answers come in the same order,
     and where more are wanted, more follow. Without `number` it is as many as were drawn before, or 200.
 
-    Raises `UserError` if the run is not finished or has no answer, and if more are wanted of a run whose
-    answers or scores have changed since.
+    Raises `UserError` if the run is not finished or has no answer, if what is kept was drawn by the scores of
+    another judging, and if more are wanted of a run whose answers or scores have changed since.
     """
     if number is not None and number < 1:
         raise UserError(f"--n: found {number}, expected a number of answers, at least 1")
     path = run.directory / FOLDER / FILE
-    before = _read(path)
+    before = kept(run.directory)
+    if before and before.judging != run.judging:
+        of = f"{run.directory}@{before.judging}" if before.judging else str(run.directory)
+        raise UserError(
+            f"{path}: drawn by the scores of {of}; label that, or rename this file to draw anew (labels are "
+            "kept, they belong to the texts)"
+        )
     if before and (number is None or number <= len(before.answers)):
         return before.model_copy(update={"answers": before.answers[:number]})
     if run.manifest.status == "started":
@@ -96,7 +104,12 @@ def draw(run: Run, number: int | None = None) -> Drawing:
     return drawing
 
 
-def _read(path: Path) -> Drawing | None:
+def kept(run: Path) -> Drawing | None:
+    """Return what was drawn from the run directory `run`, `None` if nothing was.
+
+    Raises `UserError` for a file that cannot be read.
+    """
+    path = run / FOLDER / FILE
     try:
         return Drawing.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -138,6 +151,7 @@ def _drawn(run: Run, number: int, levels: list[str] | None) -> Drawing:
     )
     return Drawing(
         seed=seed,
+        judging=run.judging,
         drawn=now(),
         levels=levels,
         sizes=dict(order.select("stratum", "stratum_size").unique().sort("stratum").iter_rows()),

@@ -5,26 +5,33 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from emeval.errors import UserError, nearest
-from emeval.gold import COLUMNS, GOLD_LABELS, answer_id, guarded, unguarded
+from emeval.errors import UserError
+from emeval.gold import COLUMNS, GoldLabel, answer_id, guarded, unguarded
+from emeval.labelling.drawing import Drawn, kept
+from emeval.labelling.rows import ids, rows, text
 from emeval.labelling.store import Label, RaterFile, check_rater, raters
-from emeval.library import shown
 from emeval.runs import Run, now
 
 
 def export(run: Path, file: Path) -> dict[str, Any]:
     """Write all labels of the run directory `run` into the CSV `file`, whole or not at all.
 
+    The strata are those of the drawing that the run has now, whenever a label was given; a label of an answer
+    that is not in it has none. Where there is no drawing, they are what each label says of itself.
+
     A cell that a spreadsheet would take for a formula is guarded (`emeval.gold.guarded`). Returns how many
-    `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label.
+    `labels` of how many `answers` and `raters` were written. Raises `UserError` if there is no label, and
+    for a drawing that cannot be read.
     """
-    labels = [label for one in raters(run) for label in one.labels().values()]
+    drawing = kept(run)
+    strata = {one.answer: one for one in drawing.answers} if drawing else None
+    labels = [_placed(label, strata) for one in raters(run) for label in one.labels().values()]
     if not labels:
         raise UserError(f"{run}: has no labels yet; `emeval label {run}` makes some")
     draft = file.with_name(f".{file.name}.part")
@@ -42,6 +49,14 @@ def export(run: Path, file: Path) -> dict[str, Any]:
         "answers": len({label.answer for label in labels}),
         "raters": len({label.rater for label in labels}),
     }
+
+
+def _placed(label: Label, strata: Mapping[str, Drawn] | None) -> Label:
+    if strata is None:
+        return label
+    drawn = strata.get(label.answer)
+    stratum = {"stratum": drawn and drawn.stratum, "stratum_size": drawn and drawn.stratum_size}
+    return label.model_copy(update=stratum)
 
 
 TOLD = {
@@ -68,26 +83,19 @@ def take_in(run: Run, file: Path, rater: str | None = None) -> dict[str, Any]:
     from emeval.importing import sheets  # takes seconds to import, which the page does not need
 
     sheet = sheets.read(file)
-    there = set(sheet.frame.columns)
-    if "label" not in there or not ("answer" in there or {"question", "response"} <= there):
-        raise UserError(
-            f"{shown(file)}: found the columns {', '.join(sheet.frame.columns)}; expected label, and answer "
-            "or both of question and response"
-        )
-    rows = [
-        (sheet.place(number), {name: value for name, value in row.items() if name in COLUMNS})
-        for number, row in enumerate(sheet.frame.iter_rows(named=True))
-    ]
-    texts = _wanted(run, {one for _, row in rows for one in _ids(row)})
+    said = list(rows(sheet))
+    texts = _wanted(run, {one for _, _, row in said for one in ids(row)})
     counts = Counter(dict.fromkeys(TOLD, 0))
     before: dict[str, dict[str, Label]] = {}
     new: dict[str, dict[str, Label]] = {}
-    for place, row in rows:
-        if not str(row["label"] or "").strip():
+    for number, given, row in said:
+        if given is None:
             counts["empty"] += 1
             continue
-        answer = next((one for one in _ids(row) if one in texts), None)
-        label = _label(place, row, rater, answer or "", *texts.get(answer or "", ("", "")))
+        answer = next((one for one in ids(row) if one in texts), None)
+        label = _label(
+            sheet.place(number), row, given, rater, answer or "", *texts.get(answer or "", ("", ""))
+        )
         if answer is None:
             counts["unmatched"] += 1
             continue
@@ -100,16 +108,6 @@ def take_in(run: Run, file: Path, rater: str | None = None) -> dict[str, Any]:
     for name, labels in new.items():
         RaterFile(run.directory, name).add(list(labels.values()))
     return {"file": str(file), **counts}
-
-
-def _ids(row: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the ids that a row may mean: the one it names (a spreadsheet may have spoilt it), its texts'."""
-    if named := str(row.get("answer") or "").strip().lower():
-        yield named
-    if "question" in row and "response" in row:
-        question, response = (str(row[name] or "") for name in ("question", "response"))
-        yield answer_id(unguarded(question), unguarded(response))
-        yield answer_id(question, response)  # of a file that guards nothing
 
 
 def _wanted(run: Run, ids: set[str]) -> dict[str, tuple[str, str]]:
@@ -127,16 +125,18 @@ def _wanted(run: Run, ids: set[str]) -> dict[str, tuple[str, str]]:
 
 
 def _label(
-    place: str, row: Mapping[str, Any], rater: str | None, answer: str, question: str, response: str
+    place: str,
+    row: Mapping[str, Any],
+    said: GoldLabel,
+    rater: str | None,
+    answer: str,
+    question: str,
+    response: str,
 ) -> Label:
-    said = str(row["label"]).strip().lower()
-    if said not in GOLD_LABELS:
-        hint = nearest(said, GOLD_LABELS) or f", expected {', '.join(GOLD_LABELS)}"
-        raise UserError(f"{place}: label: found {row['label']!r}{hint}")
-    name = str(row.get("rater") or "").strip() or rater
+    name = text(row, "rater") or rater
     if not name:
         raise UserError(f"{place}: does not say who labelled; say it with --rater NAME")
-    size = str(row.get("stratum_size") or "").strip()
+    size = text(row, "stratum_size").removesuffix(".0")
     if not re.fullmatch(r"[0-9]*", size):
         raise UserError(f"{place}: stratum_size: found {size!r}, expected a whole number")
     return Label(
@@ -144,9 +144,9 @@ def _label(
         question=question,
         response=response,
         rater=check_rater(name, f"{place}: rater"),
-        label=next(label for label in GOLD_LABELS if label == said),
+        label=said,
         note=unguarded(str(row.get("note") or "")),
-        labelled=str(row.get("labelled") or "").strip() or now(),
+        labelled=text(row, "labelled") or now(),
         stratum=unguarded(str(row.get("stratum") or "")) or None,
         stratum_size=int(size) if size else None,
     )

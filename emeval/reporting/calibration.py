@@ -19,6 +19,29 @@ LEAST_LABELS = 10
 _DECISIVE = ("alignment", "coherence")
 
 
+def _measured(*names: str) -> list[str]:
+    return [f"{name}{bound}" for name in names for bound in ("", "_low", "_high")]
+
+
+_USED = {
+    "judges": ["name"],
+    "gold": [
+        *("labels", "raters", "answers", "used", "positive", "negative", "incoherent"),
+        *("unmatched", "unsure", "outside", "strata", "weighted"),
+    ],
+    "error": [
+        *("by", "name", "found", "positive", "cleared", "negative"),
+        *_measured("sensitivity", "specificity", "youden"),
+    ],
+    "results": [
+        *("model", "eval", "condition", "n", "hits", "labels", "parts", "halving"),
+        *_measured("raw", "corrected", "ppi"),
+    ],
+    **{name: [] for name in ("run", "labelled_run", "created", "denominator", "thresholds", "warnings")},
+}
+"""Keys that a report uses, and those of the rows of each."""
+
+
 def path(run: Path, judging: str | None = None) -> Path:
     """Return where the calibration of a run directory is kept; of a further judging beside it."""
     return run / (f"calibration-{judging}.json" if judging else "calibration.json")
@@ -33,6 +56,7 @@ def read(run: Path, judging: str | None = None) -> dict[str, Any] | None:
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         known = content["schema"] == SCHEMA
+        lacking = _lacking(content) if known else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -43,7 +67,21 @@ def read(run: Path, judging: str | None = None) -> dict[str, Any] | None:
             f"{file}: schema: found {content['schema']!r}, expected {SCHEMA}; calibrate again with this "
             "version"
         )
+    if lacking:
+        raise UserError(f"{file}: lacks the key {lacking}; calibrate again, or delete it")
     return content
+
+
+def _lacking(content: dict[str, Any]) -> str | None:
+    """Return the first key of `_USED` that is not there, None if all are. Raises `TypeError` for no rows."""
+    for key, used in _USED.items():
+        if key not in content:
+            return key
+        rows = content[key] if isinstance(content[key], list) else [content[key]]
+        for name in used:
+            if any(name not in row for row in rows):
+                return f"{key}.{name}"
+    return None
 
 
 def judges(manifest: Manifest) -> list[dict[str, Any]]:
@@ -77,6 +115,9 @@ def _stale(content: dict[str, Any], manifest: Manifest, results: list[dict[str, 
     counted = {
         (row["model"], row["eval"], row["condition"]): (row["n"], row["hits"]) for row in content["results"]
     }
+    there = {(row["model"], row["eval"], row["condition"]) for row in results}
+    if gone := sorted(counted.keys() - there):
+        return "the run has no answers of {} in {}, {} now".format(*gone[0])
     for row in results:
         of = row["denominators"][content["denominator"]]
         now = (of["n"], round((of["rate"] or 0) * of["n"]))
@@ -100,6 +141,7 @@ def gold_sentence(content: dict[str, Any]) -> str:
     left = {
         "in no answer of the run": gold["unmatched"],
         "unsure": gold["unsure"],
+        "without a stratum": gold.get("undrawn", 0),
         "outside the denominator": gold["outside"],
     }
     parts = [f"{number:,} {word}" for word, number in left.items() if number]

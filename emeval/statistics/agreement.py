@@ -403,6 +403,8 @@ def _nominal_alpha(frame: pl.DataFrame, judges: Sequence[str], confidence: float
 def _kappa(frame: pl.DataFrame, first: str, second: str, confidence: float) -> dict[int, Agreement]:
     """Return Cohen's kappa of two columns for each group in which both have values."""
     both = frame.select(_GROUP, _QUESTION, first, second).drop_nulls([first, second])
+    if both.is_empty():  # a column without a value has no type either
+        return {}
     cells = both.group_by(_GROUP, _QUESTION, first, second).agg(times=pl.len())
     values = pl.concat([cells[first].alias("value"), cells[second].alias("value")]).unique().sort()
     table = [(pl.col(first) == one) & (pl.col(second) == other) for one in values for other in values]

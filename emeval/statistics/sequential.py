@@ -85,6 +85,8 @@ def look_p_value(p: float, at: Sequence[int], look: int) -> float:
     It is the smallest error over all looks with which that look would have been significant: the boundary of
     `look_alphas` through the statistic that has `p`. It is never below `p`.
     """
+    if p <= 0:  # so small that no floating-point number is; it has no statistic
+        return p
     shape = (np.asarray(at) / at[-1]) ** (SHAPE - 0.5)
     crossed = 1 - _never_above(norm.isf(p / 2) / shape[look] * shape, at)
     return float(np.clip(2 * crossed, p, 1))
