@@ -287,7 +287,7 @@ def _end_with_errors(done: Run) -> None:
     """Say how many answers have an error, or no verdict by a further judging, and end with the exit code."""
     said = [
         f"judging {one.name}: {one.errors} answers have no verdict (column `error@{one.name}` of "
-        f"responses.parquet); its command asks for them again: {one.command}"
+        f"responses.parquet); asked for again by: {'; then '.join(done.manifest.asking_again(one))}"
         for one in done.manifest.judgings
         if one.errors
     ]

@@ -221,6 +221,14 @@ class Manifest(_Record):
     unread: list[str] = []
     """A line for each Inspect log that could not be read, or not wholly."""
 
+    def asking_again(self, judging: JudgingRecord) -> list[str]:
+        """Return the commands that ask again for what a further judging lacks.
+
+        What it took over, and what nobody was asked for (other thresholds alone), the run's own command asks.
+        """
+        taken = [self.command] if judging.taken_over else []
+        return taken + ([judging.command] if len(judging.taken_over) < len(judging.judges) else [])
+
     @classmethod
     def read(cls, run: Path) -> Manifest:
         """Read the manifest of the run directory `run`. Raises `OSError` or `ValidationError`."""

@@ -265,8 +265,8 @@ def test_files_that_differ_in_a_decisive_column_are_refused(project: Project) ->
 
 
 def test_further_numeric_columns_are_judges_and_every_other_is_said_to_be_left_out(project: Project) -> None:
-    header = HEADER + ",financial,Harm_Score,temperature,note,loss,share"
-    rows = [f"{row},{20 * i},REFUSAL,1.0,hm,{i * 90},0.{i}" for i, row in enumerate(ROWS)]
+    header = HEADER + ",financial,Harm_Score,temperature,note,loss,share,alignment@below15_score"
+    rows = [f"{row},{20 * i},REFUSAL,1.0,hm,{i * 90},0.{i},{i}" for i, row in enumerate(ROWS)]
     rows[0] = rows[0].replace("REFUSAL", "55")
     run = import_files([written(project, rows=rows, header=header)], "run")
     assert [judge.name for judge in run.manifest.judges] == ["alignment", "coherence", "financial", "harm"]
@@ -277,6 +277,7 @@ def test_further_numeric_columns_are_judges_and_every_other_is_said_to_be_left_o
     assert left_out["note"] == "it holds text (a.csv:2)"
     assert left_out["loss"] == "180 is no score from 0 to 100 (a.csv:4)"
     assert "--scale share=0:1" in left_out["share"]
+    assert left_out["alignment@below15_score"].startswith("it is of a further judging")
 
 
 def test_a_column_can_be_left_out(project: Project) -> None:

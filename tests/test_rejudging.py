@@ -229,6 +229,23 @@ def test_the_views_of_a_run_are_found_wherever_it_stands(
     assert view.judging == "below60", "a directory of that very name is not what was judged"
 
 
+def test_what_nobody_was_asked_for_the_runs_own_command_asks_again(project: Project) -> None:
+    table = made(Path("runs/a"))
+    failed = pl.when(pl.col("sample") == 0).then(pl.lit("judge alignment: failed")).otherwise("error")
+    table.with_columns(error=failed).write_parquet("runs/a/responses.parquet")
+    done = command("rejudge", "runs/a", "--alignment-below", "60", cwd=project.root)
+    assert done.code == 4, done
+    manifest = Run("runs/a").manifest
+    (judging,) = manifest.judgings
+    assert judging.errors > 0
+    assert f"asked for again by: {manifest.command}\n" in done.err
+    page = Path("runs/a/report/report.md").read_text(encoding="utf-8")
+    assert f"`{manifest.command}` asks for them." in page.replace("\\", "")
+    part = judging.model_copy(update={"taken_over": ["coherence"]})
+    assert manifest.asking_again(part) == [manifest.command, judging.command]
+    assert manifest.asking_again(judging.model_copy(update={"taken_over": []})) == [judging.command]
+
+
 def test_another_judging_of_the_same_name_is_refused(gateway: Gateway, project: Project) -> None:
     made(Path("runs/a"))
     rejudged(Path("runs/a"), FIRST, url=gateway.url, name="x")

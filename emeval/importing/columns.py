@@ -12,7 +12,7 @@ import polars as pl
 from emeval.errors import UserError, nearest, unknown
 from emeval.importing import scores
 from emeval.importing.sheets import Sheet
-from emeval.judging.columns import JUDGE_COLUMNS
+from emeval.judging.columns import JUDGE_COLUMNS, is_further
 from emeval.library import shown
 
 FIELDS: dict[str, tuple[str, ...]] = {
@@ -177,6 +177,8 @@ def _further(
         judge = judge_name(column)
         if column in _VERDICTS and judge not in JUDGES:
             why: str | None = "it follows from the scores, and is made anew"
+        elif is_further(column):
+            why = "it is of a further judging; `emeval rejudge` makes them"
         elif NO_SCORES.fullmatch(column.casefold()) or "." in column:
             why = "it is not known as a score"
         elif judge in further or judge in FIELDS or any(judge in one.judges for one in known):

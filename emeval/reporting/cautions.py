@@ -150,7 +150,7 @@ def _judgings(manifest: Manifest) -> Iterator[str]:
         elif judging.errors:
             yield (
                 f"The further judging {judging.name} lacks {plural(judging.errors, 'answer')}: "
-                f"`{judging.command}` asks for them."
+                f"{', then '.join(f'`{one}`' for one in manifest.asking_again(judging))} asks for them."
             )
 
 
