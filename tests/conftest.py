@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -9,6 +10,12 @@ from textwrap import dedent
 import pytest
 
 from emeval.models import local, weights
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As a shell starts what is to run in the background: every process that a test starts, and stops with
+    # Ctrl-C, would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
