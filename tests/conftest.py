@@ -11,7 +11,6 @@ import pytest
 
 from emeval.models import local, weights
 
-
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As a shell starts what is to run in the background: every process that a test starts, and stops with
     # Ctrl-C, would inherit it.
