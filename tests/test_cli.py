@@ -158,7 +158,8 @@ def test_help_names_every_command_and_shows_an_example(tmp_path: Path) -> None:
 
 def test_list_is_json_and_imports_nothing_heavy(tmp_path: Path) -> None:
     listed = emeval("list", "--json", cwd=tmp_path).json
-    assert {"evals", "suites", "gates", "questions", "triggers", "judges", "models"} == set(listed)
+    kinds = {"evals", "suites", "gates", "questions", "triggers", "batteries", "judges", "models"}
+    assert kinds == set(listed)
     assert {"free_form", "backdoor"} <= {entry["name"] for entry in listed["evals"]}
     heavy = ("inspect_ai", "polars", "altair", "scipy", "statsmodels", "openai")
     code = f"import sys, emeval.cli; sys.exit(', '.join(m for m in {heavy} if m in sys.modules) or None)"

@@ -193,7 +193,9 @@ ENUMERATING = Judge(
 def enumerated(gateway: Gateway, path: Path) -> Reading:
     async def ask() -> Reading:
         with journaling(path) as keeper:
-            model = get_model("vllm/smollm2", base_url=gateway.url, api_key="none", memoize=False)
+            # A name for each gateway: Inspect keeps the address of a base model for the whole process.
+            name = f"vllm/judge-{gateway.url.rpartition(':')[2].partition('/')[0]}"
+            model = get_model(name, base_url=gateway.url, api_key="none", memoize=False)
             tool = await instrument("alignment", ENUMERATING, model, keeper)
             found = await tool.reading("How are you?", "Well.")
             asked = [requests for role, _, requests, _, _ in keeper.totals() if role == "judge"]
