@@ -15,19 +15,20 @@ def confidence(stops: Sequence[StopRecord], over_all: float = CONFIDENCE) -> flo
 
     Where models stopped at several looks, it is that of the first, which is the highest.
     """
-    from emeval.statistics.sequential import look_confidences
+    if not stops:
+        return over_all
+    from emeval.statistics.sequential import look_confidences  # brings scipy.stats, which takes a second
 
-    return max(
-        (look_confidences(at, over_all)[at.index(asked)] for at, asked in _distinct(stops)),
-        default=over_all,
-    )
+    return max(look_confidences(at, over_all)[at.index(asked)] for at, asked in _distinct(stops))
 
 
 def p_value(p: float, stops: Sequence[StopRecord]) -> float:
     """Return the p-value with the looks counted: below 0.05 just where the interval leaves out 0."""
+    if not stops:
+        return p
     from emeval.statistics.sequential import look_p_value
 
-    return max((look_p_value(p, at, at.index(asked)) for at, asked in _distinct(stops)), default=p)
+    return max(look_p_value(p, at, at.index(asked)) for at, asked in _distinct(stops))
 
 
 def _distinct(stops: Sequence[StopRecord]) -> list[tuple[list[int], int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,10 @@ def write_report(
     path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
     """
     engine.begin()
-    summary = summarise(manifest, table, denominator, calibrated)
-    shown = answers.chosen(table, manifest)
+    with ThreadPoolExecutor(1) as beside:  # reading the shown answers leaves most of the second core free
+        choosing = beside.submit(answers.chosen, table, manifest)
+        summary = summarise(manifest, table, denominator, calibrated)
+        shown = choosing.result()
     drawn = figures.draw(summary, shown)
     pages = _render(manifest, summary, shown, drawn, templates)
 
