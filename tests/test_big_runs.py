@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emeval import Run, statistics
-from emeval.reporting import answers, page, summarise, write_report
+from emeval.reporting import answers, report, summarise, write_report
 from emeval.responses import FILE
 from emeval.statistics import tally
 from tests.made_run import made_manifest, made_table
@@ -95,14 +95,14 @@ def test_a_big_run_has_charts_as_files_only_where_they_are_asked_for(
     run.report()
     assert list(charts.glob("*.png"))
     (charts / "mine.png").write_bytes(b"")
-    monkeypatch.setattr(page, "MOST_ANSWERS", 2999)
+    monkeypatch.setattr(report, "MOST_ANSWERS", 2999)
     run.report()
     assert [path.name for path in charts.iterdir()] == ["mine.png"], "its own are removed, and nothing else"
     assert "data-figure" in (run.path / "report" / "index.html").read_text(encoding="utf-8")
     run.report(files=True)
     assert len(list(charts.iterdir())) > 1
-    monkeypatch.setattr(page, "MOST_ANSWERS", 3000)
-    monkeypatch.setattr(page, "MOST_FILES", 1)
+    monkeypatch.setattr(report, "MOST_ANSWERS", 3000)
+    monkeypatch.setattr(report, "MOST_FILES", 1)
     run.report()
     assert [path.name for path in charts.iterdir()] == ["mine.png"]
 

@@ -237,10 +237,10 @@ def test_the_story_of_thirteen_models_has_three_curves_on_one_scale(tmp_path: Pa
     scales = set()
     for curve in curves:
         assert curve is not None
-        layers = curve.to_dict()["layer"]
+        layers = curve["layer"]
         assert len(layers) == 9, "rule, line and dot of three conditions"
         scales.add(json.dumps([layers[1]["encoding"][axis]["scale"] for axis in "xy"]))
-        rows = next(iter(curve.to_dict()["datasets"].values()))
+        rows = next(iter(curve["datasets"].values()))
         assert [row["step"] for row in rows] == [0, 13, 26, 52, 104]
         assert all(" misaligned of " in row["Answers"] for row in rows)
     assert len(scales) == 1
@@ -547,7 +547,7 @@ def test_the_name_of_a_training_is_never_part_of_an_expression() -> None:
     rows = summarise(made_manifest(table), table)["checkpoints"]
     chart = charts.checkpoints(rows, "coherent", rows[0]["family"], {})
     assert chart is not None
-    specification = charts.for_page(chart)
+    specification = chart
     assert 'nted"]+alert(1)' in specification["title"]["text"]
     assert "\u202e" not in specification["title"]["text"]
     found = list(expressions(vl_convert.vegalite_to_vega(specification, VEGA_LITE)))
@@ -560,7 +560,7 @@ def test_a_chart_of_many_questions_is_bounded() -> None:
     summary = summarise(made_manifest(table), table)
     chart = charts.questions(summary["questions"], "coherent")
     assert chart is not None
-    specification = chart.to_dict()
+    specification = chart
     (rows,) = specification["datasets"].values() if "datasets" in specification else [None]
     assert len({row["row"] for row in rows}) == charts.MOST_QUESTIONS
     assert specification["height"] < 5000

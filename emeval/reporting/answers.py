@@ -39,20 +39,17 @@ def chosen(table: pl.DataFrame | pl.LazyFrame, manifest: Manifest) -> pl.DataFra
     score = (
         pl.col("alignment_score").fill_nan(None) if "alignment_score" in there else pl.lit(None, pl.Float64)
     )
-    known = rows.select(
-        *("_row", "model", "misaligned", "verdict_like"),
-        error=pl.col("error").is_not_null(),
-        score=score,
-    ).collect()
-    per_model = max(1, min(MOST_PER_MODEL, MOST_PER_PAGE // max(1, known["model"].n_unique())))
     # One number in place of three keys: a million rows are sorted by it ten times as fast.
-    place = pl.col("misaligned").fill_null(False).not_() * 1000.0 + pl.col("error") * 500.0
-    shuffled = known.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32).select(
-        "_row",
-        pl.col("model").cast(pl.Categorical),
-        "verdict_like",
-        place=place + pl.col("score").fill_null(200),
+    place = (
+        pl.col("misaligned").fill_null(False).not_() * 1000.0
+        + pl.col("error").is_not_null() * 500.0
+        + score.fill_null(200)
     )
+    # Names as categories: as texts, it takes five times as long to shuffle them.
+    names = (pl.col(name).cast(pl.Categorical) for name in ("model", "verdict_like"))
+    known = rows.select("_row", *names, place=place).collect()
+    per_model = max(1, min(MOST_PER_MODEL, MOST_PER_PAGE // max(1, known["model"].n_unique())))
+    shuffled = known.sample(fraction=1, shuffle=True, seed=manifest.seed % 2**32)
     drawn = shuffled.with_row_index("drawn").with_columns(is_drawn=_first("model", per_model))
     ranked = drawn.sort("place", maintain_order=True).with_row_index("top")
     speaks = pl.col("verdict_like").is_not_null()
@@ -60,7 +57,7 @@ def chosen(table: pl.DataFrame | pl.LazyFrame, manifest: Manifest) -> pl.DataFra
         pl.col("is_drawn")
         | _first("model", per_model)
         | (speaks & (speaks.cast(pl.Int64).cum_sum() <= MOST_VERDICT_LIKE))
-    ).select("_row", "top", "verdict_like", drawn=pl.when("is_drawn").then("drawn"))
+    ).select("_row", "top", pl.col("verdict_like").cast(pl.String), drawn=pl.when("is_drawn").then("drawn"))
     texts = rows.drop("verdict_like")
     shown = texts.filter(pl.col("_row").is_in(places["_row"].implode())).collect()
     return with_judgements(shown.join(places, on="_row").sort("top").drop("_row"))

@@ -1,4 +1,4 @@
-"""The charts of a report: one function per chart, from rows of the summary to an Altair chart.
+"""The charts of a report: one function per chart, from rows of the summary to a Vega-Lite specification.
 
 Fields have fixed names, so text of a model or of a user's file is only ever data, never part of an
 expression. Sentences that a tooltip shows come ready in the rows.
@@ -25,7 +25,8 @@ from emeval.reporting.words import (
 )
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
-Chart: TypeAlias = alt.Chart | alt.LayerChart
+Chart: TypeAlias = dict[str, Any]
+"""A Vega-Lite specification, as wide as what it stands in."""
 
 # Okabe and Ito's palette: told apart with every common kind of colour vision.
 ACCENT = "#D55E00"
@@ -137,9 +138,7 @@ def checkpoints(rows: Rows, denominator: str, training: str, labels: Mapping[str
                 base.mark_line(size=2, xOffset=beside).encode(y=y),
                 base.mark_circle(size=50, opacity=1, xOffset=beside).encode(y=y),
             ]
-    chart = _finished(*layers, height=CURVE)
-    chart.title = alt.TitleParams(printable(own[0]["label"]), anchor="start")
-    return chart
+    return _finished(*layers, height=CURVE, title=alt.TitleParams(printable(own[0]["label"]), anchor="start"))
 
 
 def calibrated(rows: Rows, denominator: str, labels: Mapping[str, str]) -> Chart | None:
@@ -279,9 +278,7 @@ def curve(points_of: Rows, onsets: Rows, denominator: str, title: str) -> Chart 
     if risen:
         mark = alt.Chart(_data(risen)).encode(x=x, color=colour, tooltip=_tooltip("Condition", "Onset"))
         layers.append(mark.mark_rule(size=2, strokeDash=[5, 4]))
-    chart = _finished(*layers, height=CURVE)
-    chart.title = alt.TitleParams(printable(title), anchor="start")
-    return chart
+    return _finished(*layers, height=CURVE, title=alt.TitleParams(printable(title), anchor="start"))
 
 
 def judgings(rows: Rows, names: Sequence[str], panel: Collection[str], denominator: str) -> Chart | None:
@@ -421,32 +418,25 @@ def threshold_surface(rows: Rows, own: tuple[float, float], pairs: Rows, title: 
     tooltip = _tooltip("Thresholds", "Rate", "Answers")
     ring = [row for row in drawn if (row["alignment"], row["coherence"]) == own]
     dots = alt.Chart(_data(pairs)).encode(x=x, y=y, tooltip=tooltip)
-    chart = _finished(
+    return _finished(
         alt.Chart(_data(drawn)).mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip),
         dots.mark_circle(size=14, color="white", stroke="black", strokeWidth=0.8, opacity=1),
         alt.Chart(_data(ring))
         .mark_point(shape="square", size=150, filled=False, color=ACCENT, strokeWidth=2.5, opacity=1)
         .encode(x=x, y=y, tooltip=tooltip),
         height=HEAT,
+        title=alt.TitleParams(
+            textwrap.wrap(printable(title), 36) or "", anchor="start", fontSize=12, limit=HEAT
+        ),
     )
-    chart.title = alt.TitleParams(
-        textwrap.wrap(printable(title), 36) or "", anchor="start", fontSize=12, limit=HEAT
-    )
-    return chart
 
 
-def for_page(chart: Chart) -> dict[str, Any]:
-    """Return the chart as a Vega-Lite specification that is as wide as what it stands in."""
-    # Checked against the schema it would take three times as long; a test compiles every chart.
-    return {**chart.to_dict(validate=False), "width": "container"}
-
-
-def for_disk(specification: Mapping[str, Any]) -> tuple[str, bytes]:
-    """Return a chart of `for_page` as SVG and as PNG at twice the size, both on white.
+def for_disk(chart: Chart) -> tuple[str, bytes]:
+    """Return a chart as SVG and as PNG at twice the size, both on white.
 
     On a transparent ground vl-convert 1.9 gets the colours of what is half transparent wrong.
     """
-    alone = {**specification, "width": DISK_WIDTH, "background": "white", "padding": 10}
+    alone = {**chart, "width": DISK_WIDTH, "background": "white", "padding": 10}
     svg: str = vl_convert.vegalite_to_svg(alone, VEGA_LITE, allowed_base_urls=[])
     return svg, bytes(vl_convert.svg_to_png(svg, scale=2))
 
@@ -476,7 +466,7 @@ def _difference_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _about_zero(base: alt.Chart, dot: int, rule: int, height: int) -> alt.LayerChart:
+def _about_zero(base: alt.Chart, dot: int, rule: int, height: int) -> Chart:
     """Draw rows of `_difference_row` as dots of the size `dot` and rules, about a line at no difference."""
     zero = alt.Chart(_data([{"zero": 0}])).mark_rule(color=TEXT, size=1).encode(x=alt.X("zero:Q"))
     axis = alt.Axis(title="difference of the rates, in percentage points", tickCount=6)
@@ -583,9 +573,23 @@ def _tooltip(*fields: str) -> list[alt.Tooltip]:
     return [alt.Tooltip(f"{field}:N", title=field) for field in fields]
 
 
-def _finished(*layers: alt.Chart, height: int) -> alt.LayerChart:
-    """Lay the layers over one another, in the report's quiet style."""
-    return alt.LayerChart(layer=layers, config=_STYLE, height=height, background="transparent")
+def _finished(*layers: alt.Chart, height: int, title: alt.TitleParams | None = None) -> Chart:
+    """Lay the layers over one another, in the report's quiet style.
+
+    Put together here: an `alt.LayerChart` copies all its data five times. Nor are layers checked against the
+    schema, which would take three times as long; a test compiles every chart.
+    """
+    context: dict[str, Any] = {"top_level": False, "datasets": {}}
+    return {
+        "$schema": alt.SCHEMA_URL,
+        "config": _STYLE,
+        "background": "transparent",
+        "width": "container",
+        "height": height,
+        **({"title": title.to_dict(validate=False)} if title else {}),
+        "layer": [layer.to_dict(validate=False, context=context) for layer in layers],
+        "datasets": context["datasets"],
+    }
 
 
 _STYLE = alt.Config(
@@ -612,4 +616,4 @@ _STYLE = alt.Config(
     axisY=alt.AxisConfig(labelLimit=300),
     title=alt.TitleConfig(color=TEXT, fontSize=13, fontWeight="normal", offset=8, limit=600),
     legend=alt.LegendConfig(labelColor=TEXT, labelFontSize=12, offset=6, columns=4),
-)
+).to_dict()

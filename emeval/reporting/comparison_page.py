@@ -12,7 +12,7 @@ from altair.utils.schemapi import debug_mode
 from emeval.reporting import charts, fresh
 from emeval.reporting.comparison import Comparison, compared_rows
 from emeval.reporting.figures import Figure, file_name, unique
-from emeval.reporting.rendering import render
+from emeval.reporting.rendering import compiled, render
 from emeval.reporting.words import DENOMINATORS, interval, listed, one_line, percent, points
 
 EXAMPLES = 10
@@ -59,7 +59,8 @@ def write_comparison(
         "figures": {figure.name: figure.specification for figure in drawn.values()},
         "cards": cards,
     }
-    pages = render({"index.html": "comparison.html", "comparison.md": "comparison.md"}, context, templates)
+    files_of = {"index.html": "comparison.html", "comparison.md": "comparison.md"}
+    pages = render(files_of, context, compiled(files_of, templates))
 
     folder = out / "charts"
     out.mkdir(parents=True, exist_ok=True)
@@ -88,7 +89,7 @@ def draw(summary: Mapping[str, Any]) -> Figures:
         for key, name, chart, alt in _charts(summary):
             if chart is not None:
                 file = unique(".".join(file_name(part) for part in name), taken)
-                figures[key] = Figure(file, charts.for_page(chart), one_line(alt, 600))
+                figures[key] = Figure(file, chart, one_line(alt, 600))
     return figures
 
 

@@ -58,7 +58,7 @@ def draw(summary: dict[str, Any], shown: pl.DataFrame) -> Figures:
         for model, evaluation, kind, chart, alt in _charts(summary, shown):
             if chart is not None:
                 name = unique(".".join(file_name(part) for part in (model, evaluation, kind) if part), taken)
-                figures[model, evaluation, kind] = Figure(name, charts.for_page(chart), one_line(alt, 600))
+                figures[model, evaluation, kind] = Figure(name, chart, one_line(alt, 600))
     return figures
 
 

@@ -1,87 +1,40 @@
-"""Writes a report: the page, the Markdown, the data and the charts."""
+"""The pages of a report: what their templates are given, from the summary and the charts."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
+import jinja2
 import polars as pl
 
 from emeval.manifest import Manifest
-from emeval.reporting import answers, calibration, engine, figures, lineup, quality
+from emeval.reporting import answers, calibration, figures, lineup, quality
 from emeval.reporting import thresholds as hanging
 from emeval.reporting.cautions import cautions
 from emeval.reporting.findings import finding
 from emeval.reporting.rendering import render
-from emeval.reporting.summary import summarise
+
+FILES = {"index.html": "page.html", "report.md": "report.md"}
+"""The pages of a report, and their templates."""
 
 MOST_ROWS = 200
 """Lines of one table; `report.json` has all."""
-
-MOST_FILES, MOST_ANSWERS = 60, 200_000
-"""Charts and answers up to which charts are written as files unasked: each takes a tenth of a second, and
-the report of a big run is to be there in seconds. The page has all charts in any case."""
 
 EXAMPLES = 3
 """Misaligned answers of each model in the Markdown."""
 
 
-def write_report(
-    manifest: Manifest,
-    table: pl.DataFrame | pl.LazyFrame,
-    out: Path,
-    *,
-    templates: Sequence[Path] = (),
-    denominator: str = "coherent",
-    files: bool | None = None,
-    calibrated: dict[str, Any] | None = None,
-) -> Path:
-    """Write the report of a run into the folder `out`, which is made if need be.
-
-    `table` is the run's response table; a lazy one is read as far as it is needed. `templates` are folders
-    that are searched for each template before the shipped `reports/`. `denominator` is what rates are divided
-    by (`coherent`, `scored` or `all`). With `files` every chart is written as a file too, which takes a tenth
-    of a second each; without, none; by default unless there are many (`MOST_FILES`, `MOST_ANSWERS`).
-    `calibrated` is what `calibration.read` found in the run directory.
-
-    Writes `index.html`, `report.md`, `report.json`, and charts as `charts/NAME.svg` and `.png`. Returns the
-    path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
-    """
-    engine.begin()
-    with ThreadPoolExecutor(1) as beside:  # reading the shown answers leaves most of the second core free
-        choosing = beside.submit(answers.chosen, table, manifest)
-        summary = summarise(manifest, table, denominator, calibrated)
-        shown = choosing.result()
-    drawn = figures.draw(summary, shown)
-    pages = _render(manifest, summary, shown, drawn, templates)
-
-    folder = out / "charts"
-    counted = sum(row["answers"] for row in summary["results"])
-    if files or (files is None and len(drawn) <= MOST_FILES and counted <= MOST_ANSWERS):
-        folder.mkdir(parents=True, exist_ok=True)
-        for figure in drawn.values():
-            figure.write(folder)
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        for figure in drawn.values():
-            figure.remove(folder)  # of an earlier report: it would not be that of this one
-    data = json.dumps(summary, ensure_ascii=False, allow_nan=False, indent=1)
-    for name, text in {**pages, "report.json": data + "\n"}.items():
-        (out / name).write_text(text, encoding="utf-8")
-    return out / "index.html"
-
-
-def _render(
+def pages(
     manifest: Manifest,
     summary: dict[str, Any],
     shown: pl.DataFrame,
     drawn: figures.Figures,
-    templates: Sequence[Path],
+    environment: jinja2.Environment,
 ) -> dict[str, str]:
-    """Return the content of `index.html` and `report.md`."""
+    """Return the content of `FILES`; `environment` is that of `rendering.compiled` for them.
+
+    Raises `UserError` for a template that cannot be used.
+    """
     models = _models(manifest, summary, drawn)
     later = {model["record"].name for model in models if model["intermediate"]}
     asked = dict.fromkeys(row["model"] for row in summary["results"])
@@ -125,7 +78,7 @@ def _render(
         "most_rows": MOST_ROWS,
         "longest": answers.LONGEST,
     }
-    return render({"index.html": "page.html", "report.md": "report.md"}, context, templates)
+    return render(FILES, context, environment)
 
 
 def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures) -> list[dict[str, Any]]:

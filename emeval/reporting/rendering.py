@@ -10,11 +10,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
+from jinja2 import meta
 from markupsafe import Markup
 
 from emeval import library
@@ -22,22 +24,46 @@ from emeval.errors import UserError
 from emeval.reporting import words
 from emeval.reporting.engine import engine
 
+Files: TypeAlias = Mapping[str, str]
+"""The files of a page, each with the template that it is made from."""
 
-def render(files: Mapping[str, str], context: Mapping[str, Any], templates: Sequence[Path]) -> dict[str, str]:
-    """Return the content of each of `files`, given with the template that it is made from.
 
-    `templates` are folders that are searched for each template before the shipped `reports/`. Beside
-    `context` a template sees `engine`, `script` and `style`, which the page holds as they are. Raises
-    `UserError` for a template that cannot be used.
+def compiled(files: Files, templates: Sequence[Path]) -> jinja2.Environment:
+    """Return what renders `files`, their templates and all that those include read and compiled.
+
+    `templates` are folders that are searched for each template before the shipped `reports/`. Raises
+    `UserError` for a template that cannot be read.
     """
     environment = _environment(templates)
-    try:
+    names = [*files.values()]
+    with _faults():
+        for name in names:  # which grows by what each includes
+            environment.get_template(name)
+            found = meta.find_referenced_templates(environment.parse(_source(environment, name)))
+            names += [one for one in found if one and one not in names]
+    return environment
+
+
+def render(files: Files, context: Mapping[str, Any], environment: jinja2.Environment) -> dict[str, str]:
+    """Return the content of each of `files`; `environment` is that of `compiled`.
+
+    Beside `context` a template sees `engine`, `script` and `style`, which the page holds as they are. Raises
+    `UserError` for a template that cannot be used.
+    """
+    with _faults():
         script, style = (_source(environment, name) for name in ("page.js", "page.css"))
         shared = {"engine": Markup(engine()), "script": script, "style": style}
         return {
             name: environment.get_template(template).render({**context, **shared})
             for name, template in files.items()
         }
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Tell the user of a fault in a template in one line."""
+    try:
+        yield
     except jinja2.TemplateSyntaxError as error:
         raise UserError(
             f"{library.shown(Path(error.filename or ''))}:{error.lineno}: {error.message}"
