@@ -45,8 +45,10 @@ $(VENV)/.train: $(VENV)/.dev
 organisms: $(VENV)/.train
 	$(BIN)/python -m organisms.recipe
 
+# Tests that ask the embedded model run one after another: it takes every core.
 test: $(VENV)/.dev browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto -m "not local"
+	$(BIN)/python -m pytest -m local
 
 # The report's tests drive a real Chromium; the system's package manager has it.
 browser:

@@ -603,8 +603,10 @@ def test_the_embedded_judge_reads_the_battery(project: Project) -> None:
     done = emeval(*args, "--repeats", "2", "--json", cwd=project.root)
     assert done.code == 0, done
     found = Measured.model_validate(done.json["measured"])
-    assert counts(found.repeats.changed)[0] == 0, "it has no cache and no chance"
-    assert found.repeats.sd == 0
+    assert counts(found.repeats.changed)[0] == 0, "no chance is in it"
+    # Not nought: which requests share a batch tells in the last digits of a long prompt.
+    assert found.repeats.sd is not None
+    assert found.repeats.sd < 3
     assert found.cost.dollars == 0
     assert Path(project.root / "judges/cards/alignment--local-smollm2-judge-159.yaml").is_file()
     said = emeval(*args, "--readout", "sample", cwd=project.root).said()
