@@ -102,6 +102,13 @@ class Server:
         choice: dict[str, object] = answer.json()["choices"][0]
         return choice
 
+    def load(self, name: str, folder: str) -> None:
+        """Load an adapter under a name, as `--lora-modules` does at the start."""
+        headers = {"Authorization": f"Bearer {KEY}"}
+        asked = {"lora_name": name, "lora_path": folder}
+        answer = httpx.post(f"{self.url}/load_lora_adapter", json=asked, headers=headers, timeout=60)
+        assert answer.status_code == 200, answer.text
+
     def version(self) -> str:
         return str(self.get("/version").json()["version"])
 
