@@ -19,20 +19,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.vllm)
 
 
-def seen(name: str, server: Server) -> None:
-    """Note a server for the table at the end, before it is gone."""
-    _SEEN[name] = (server.version(), server.models(), server.answered())
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with adapters loaded at run time, as vLLM is by default: one place for an adapter."""
+    yield from _running("with adapters", tmp_path_factory, *Server.LORA)
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the base model alone. One test kills it and starts it again."""
+    yield from _running("without adapters", tmp_path_factory)
+
+
+def _running(name: str, folders: pytest.TempPathFactory, *arguments: str) -> Iterator[Server]:
     checked()
-    running = Server(tmp_path_factory.mktemp("vllm") / "server.log", *Server.LORA)
-    running.start()
-    yield running
-    seen("one place for adapters", running)
-    running.kill()
+    running = Server(folders.mktemp("vllm") / "server.log", *arguments)
+    try:
+        yield running.start()
+        if running.alive():
+            _SEEN[name] = (running.version(), running.models(), running.answered())
+    finally:
+        running.kill()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -68,7 +68,7 @@ class Server:
                 start_new_session=True,  # its workers are killed with it
             )
         end = time.monotonic() + SECONDS
-        while not self._ready():
+        while not self.alive():
             assert self._process.poll() is None, f"vLLM does not start:\n{self.tail()}"
             assert time.monotonic() < end, f"vLLM is not there after {SECONDS} s:\n{self.tail()}"
             time.sleep(0.5)
@@ -84,7 +84,8 @@ class Server:
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
 
-    def _ready(self) -> bool:
+    def alive(self) -> bool:
+        """Whether it answers."""
         try:
             return self.get("/health").status_code == 200
         except httpx.HTTPError:
