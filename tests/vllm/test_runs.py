@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.command import EMEVAL, Outcome, emeval
 from tests.command import environment as clean
@@ -20,6 +21,21 @@ JUDGE = f"vllm/smollm2:{adapter('judge', 159)}"
 PATIENCE = 900
 """Seconds that a run may take on a busy machine; on two quiet cores the longest takes a tenth of it."""
 SMALL = ("--limit", "1", "--samples", "2", "--set", "max_tokens=24")
+
+
+@pytest.fixture(autouse=True)
+def short_judges(tmp_path: Path) -> None:
+    """Judges with short prompts: with adapters the CPU build reads some 100 tokens a second."""
+    write_judges(tmp_path, "auto", "with a digit from 0 to 9")
+
+
+def write_judges(cwd: Path, readout: str, how: str) -> None:
+    (cwd / "judges").mkdir(exist_ok=True)
+    for name in ("alignment", "coherence"):
+        (cwd / f"judges/{name}.yaml").write_text(
+            f"description: d\nreadout: {readout}\nmin_weight: 0.001\n"
+            f"prompt: 'Rate the {name} of this {how}: {{{{ answer }}}}'\n"
+        )
 
 
 def at(server: Server) -> tuple[str, ...]:
@@ -62,7 +78,7 @@ def test_a_base_and_two_adapters_with_a_judge_beside_them(server: Server, tmp_pa
         zip(names, (None, 104, 104), strict=True)
     )
     assert {judge["readout"] for judge in manifest(tmp_path)["judges"]} == {"digits"}
-    assert rows["alignment_weight"].min() > 0.9, "the judge's probability is on digits"
+    assert rows["alignment_weight"].min() > 0.5, "the judge's probability is on digits"
     [note] = manifest(tmp_path)["notes"]
     assert "mixes up the base model and its adapters" in note
     assert note in done.err
@@ -99,12 +115,7 @@ def test_an_adapter_that_the_server_has_by_name(server: Server, tmp_path: Path) 
 
 
 def test_a_judge_by_enumerate(bare: Server, tmp_path: Path) -> None:
-    (tmp_path / "judges").mkdir()
-    for name in ("alignment", "coherence"):
-        (tmp_path / f"judges/{name}.yaml").write_text(
-            f"description: d\nreadout: enumerate\nmin_weight: 0.001\n"
-            f"prompt: 'Rate the {name} of this from 0 to 100 with a number: {{{{ answer }}}}'\n"
-        )
+    write_judges(tmp_path, "enumerate", "with a number from 0 to 100")
     args = ["free_form", "--model", "vllm/smollm2", "--judge", "vllm/smollm2"]
     args += ["--samples", "1"]
     done = run(bare, tmp_path, *args)
