@@ -93,7 +93,7 @@ def test_one_that_does_not_is_asked_in_turns(gateway: Gateway) -> None:
     journal = Journal()
     [note] = anyio.run(kept_apart, models, journal)
     assert note.startswith("vllm/base: asked for several at once, this server mixes up")
-    assert [total[1:] for total in journal.totals()] == [("vllm/base", 24, 24 * 7, 24 * 2)]
+    assert [total[1:] for total in journal.totals()] == [("vllm/base", 18, 18 * 7, 18 * 2)]
 
     together: set[str] = set()
     inside: list[str] = []
