@@ -26,7 +26,7 @@ SMALL = ("--limit", "1", "--samples", "2", "--set", "max_tokens=24")
 @pytest.fixture(autouse=True)
 def short_judges(tmp_path: Path) -> None:
     """Judges with short prompts: with adapters the CPU build reads some 100 tokens a second."""
-    write_judges(tmp_path, "auto", "with a digit from 0 to 9")
+    write_judges(tmp_path, "digits", "with a digit from 0 to 9")
 
 
 def write_judges(cwd: Path, readout: str, how: str) -> None:
