@@ -12,7 +12,7 @@ help:
 	@echo "make demo-full   the same with every question and checkpoint (hours on two slow cores)"
 	@echo "make organisms   train the small fine-tunes again (an hour or so; torch)"
 	@echo "make test    set up and run the tests"
-	@echo "make test-vllm   the tests against a real vLLM server on the CPU (sets up .venv-vllm: 4 GB)"
+	@echo "make test-vllm   the tests against a real vLLM server on the CPU (sets up .venv-vllm: 5 GB)"
 	@echo "make check   ruff, mypy --strict and the rule that imports run one way"
 	@echo "make format  let ruff format the code"
 	@echo "make clean   remove the virtual environments and the demo's runs"
