@@ -1,19 +1,21 @@
 # Two commands matter: `make demo` (a first real result) and `make test`. Both set up what they need.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: setup demo demo-full organisms test check format clean browser help
+.PHONY: setup demo demo-full organisms test test-vllm check format clean browser help
 
 help:
 	@echo "make demo    set up, measure the embedded model and its small fine-tunes, write a run and its report"
 	@echo "make demo-full   the same with every question and checkpoint (hours on two slow cores)"
 	@echo "make organisms   train the small fine-tunes again (an hour or so; torch)"
 	@echo "make test    set up and run the tests"
+	@echo "make test-vllm   the tests against a real vLLM server on the CPU (sets up .venv-vllm: 5 GB)"
 	@echo "make check   ruff, mypy --strict and the rule that imports run one way"
 	@echo "make format  let ruff format the code"
-	@echo "make clean   remove the virtual environment and the demo's runs"
+	@echo "make clean   remove the virtual environments and the demo's runs"
 
 setup: $(VENV)/.user
 
@@ -50,6 +52,18 @@ test: $(VENV)/.dev browser
 	$(BIN)/python -m pytest -n auto -m "not local"
 	$(BIN)/python -m pytest -m local
 
+test-vllm: $(VLLM)/.models
+	$(VLLM)/bin/python -m pytest -m vllm -rA --durations=10 tests/vllm
+
+$(VLLM)/.installed: tests/vllm/install.sh tests/vllm/distribution.py tests/vllm/constraints.txt pyproject.toml
+	@echo "setting up $(VLLM) (vLLM's CPU build; some minutes, once)"
+	@PYTHON=$(PYTHON) tests/vllm/install.sh $(VLLM)
+	@touch $@
+
+$(VLLM)/.models: $(VLLM)/.installed tests/vllm/folders.py $(wildcard organisms/*.yaml)
+	@$(VLLM)/bin/python -m tests.vllm.folders $(VLLM)/models
+	@touch $@
+
 # The report's tests drive a real Chromium; the system's package manager has it.
 browser:
 	@sh tests/install_chromium.sh
@@ -65,4 +79,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) runs/demo runs/demo_full
+	rm -rf $(VENV) $(VLLM) runs/demo runs/demo_full

@@ -17,7 +17,7 @@ from rich.console import Console
 from emeval import journal, rejudging, responses, stopping, tasks
 from emeval.errors import UserError, reason
 from emeval.journal import Journal
-from emeval.judging.probing import answering, judge_record, probed
+from emeval.judging.probing import answering, judge_record, kept_apart, probed
 from emeval.judging.readouts import PROBE
 from emeval.manifest import JudgeRecord, Manifest
 from emeval.models.access import Access, refuse_running_loop, release
@@ -90,7 +90,10 @@ def _execute(
     with journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
         judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
-        record.judges = anyio.run(_probe, what, models, judges, keeper)
+        record.judges, notes = anyio.run(_probe, what, models, judges, keeper)
+        record.notes += [note for note in notes if note not in record.notes]
+        for note in notes:
+            console.print(note, style="yellow", highlight=False)
         record.write(path)
         if until:
             until.check(record)
@@ -152,10 +155,11 @@ def _rounds(what: Plan, until: Until | None, path: Path, record: Manifest) -> li
 
 async def _probe(
     what: Plan, models: list[Model], judges: dict[str, Model], keeper: Journal
-) -> list[JudgeRecord]:
+) -> tuple[list[JudgeRecord], list[str]]:
     """Ask every model for a word, and every judge model for its readout, before the run begins.
 
-    Those that judge afterwards are asked too. Returns the judges of the run as they will be asked.
+    Those that judge afterwards are asked too. Returns the judges of the run as they will be asked, and what
+    a reader has to know of the servers.
     """
     for model in models:
         hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
@@ -166,9 +170,10 @@ async def _probe(
         (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
     ]
     await probed(panel, keeper)
+    notes = await kept_apart([*models, *judges.values()], keeper)
     for opened in {*models, *judges.values()}:
         await release(opened)
-    return records
+    return records, notes
 
 
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:

@@ -36,8 +36,8 @@ def environment(**more: str) -> dict[str, str]:
     return clean | {"COLUMNS": "200"} | more
 
 
-def emeval(*args: str, cwd: Path, **more: str) -> Outcome:
+def emeval(*args: str, cwd: Path, seconds: float = 300, **more: str) -> Outcome:
     done = subprocess.run(
-        [EMEVAL, *args], cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=300
+        [EMEVAL, *args], cwd=cwd, env=environment(**more), capture_output=True, text=True, timeout=seconds
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from emeval.models import apart
 from emeval.runs import Run
 from tests.command import EMEVAL, Outcome, emeval, environment
 from tests.gateway import Gateway, embedded_server, killed, until
@@ -192,7 +193,7 @@ def test_a_run_stopped_by_the_user_says_so_and_goes_on(gateway: Gateway, tmp_pat
 
 
 def test_a_base_and_its_adapters_on_vllm_are_kept_apart(gateway: Gateway, tmp_path: Path) -> None:
-    # Real vLLM was tried by hand; here its place is taken by the embedded server, which serves every name.
+    # Real vLLM is asked in tests/vllm. Here the embedded server takes its place, and serves every name.
     gateway.models = ["smollm2", "good", "bad-step-20"]
     names = ["vllm/smollm2", "vllm/smollm2:good", "vllm/smollm2:bad-step-20"]
     args = ["run", "free_form", "backdoor", "--judge", "vllm/smollm2", "--limit", "1", "--samples", "1"]
@@ -206,10 +207,15 @@ def test_a_base_and_its_adapters_on_vllm_are_kept_apart(gateway: Gateway, tmp_pa
     assert counts == dict.fromkeys(names, 1 + 3)
     steps = dict(rows.select("adapter", "step").unique().iter_rows())
     assert steps == {None: None, "good": None, "bad-step-20": 20}
-    asked = Counter(
-        json.loads(r)["model"] for r in gateway.delivered if "Rate the" not in r and "87" not in r
-    )
+    compared = [r for r in gateway.delivered if apart.QUESTION in r]
+    others = [r for r in gateway.delivered if r not in compared and "Rate the" not in r and "87" not in r]
+    asked = Counter(json.loads(r)["model"] for r in others)
     assert asked == {"smollm2": 5, "good": 5, "bad-step-20": 5}, "each its own answers, and one probe"
+    asked = Counter(json.loads(r)["model"] for r in compared)
+    assert asked == dict.fromkeys(asked, 2 * apart.COPIES), "alone and together"
+    assert "too alike; emeval asked one of them at a time" in done.err
+    [note] = Run(tmp_path / "run").manifest.notes
+    assert note in done.err
 
     gateway.reset()
     assert emeval(*args, cwd=tmp_path, VLLM_API_KEY="none").code == 0

@@ -95,8 +95,9 @@ def test_an_error_inside_ends_the_turn() -> None:
 
 def test_every_event_loop_has_turns_of_its_own() -> None:
     async def main() -> Turns:
-        assert turns() is turns()
-        return turns()
+        assert turns("one") is turns("one")
+        assert turns("one") is not turns("other")
+        return turns("one")
 
     assert anyio.run(main) is not anyio.run(main)
 

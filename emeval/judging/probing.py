@@ -6,15 +6,15 @@ from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from inspect_ai.model import Model
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ModelUsage
 
 from emeval.definitions import Judge
 from emeval.errors import UserError, reason
-from emeval.journal import Journal
+from emeval.journal import Journal, generated
 from emeval.judging.scorer import Instrument, instrument
 from emeval.manifest import JudgeRecord
-from emeval.models import adapters
-from emeval.models.names import full_name
+from emeval.models import adapters, apart
+from emeval.models.names import full_name, parse
 
 T = TypeVar("T")
 
@@ -41,6 +41,47 @@ async def answering(who: str, asked: Coroutine[Any, Any, T]) -> T:
         raise UserError(f"{who}: {error}") from None
     except Exception as error:
         raise UserError(f"{who}: does not answer: {reason(error)}") from None
+
+
+async def kept_apart(models: Iterable[Model], keeper: Journal) -> list[str]:
+    """Find out whether vLLM keeps apart those of `models` that share a server; those it does not take turns.
+
+    Returns a sentence on each server whose models do. What is found is journaled: it is asked once in a run.
+    `models` may hold one model more than once, each opened anew.
+    """
+    opened, notes = list(models), []
+    for base, several in apart.sharing(opened).items():
+        found = await answering(base, _compared(several, keeper))
+        if found.told and not found.mixed:
+            continue
+        for model in opened:
+            if parse(full_name(model)).base_model == base:
+                apart.take_turns(model)
+        notes.append(
+            f"{base}: asked for several at once, this server mixes up the base model and its adapters; "
+            "emeval asked one of them at a time."
+            if found.mixed
+            else f"{base}: whether this server keeps the base model and its adapters apart does not show in "
+            "their answers, which are too alike; emeval asked one of them at a time."
+        )
+    return notes
+
+
+async def _compared(models: list[Model], keeper: Journal) -> apart.Found:
+    async def generate(_: Model, __: list[ChatMessage], ___: GenerateConfig) -> ModelOutput:
+        found, outputs = await apart.compare(models, generated)
+        usages = [output.usage for output in outputs if output.usage]
+        read = sum(usage.input_tokens for usage in usages)
+        written = sum(usage.output_tokens for usage in usages)
+        return ModelOutput(
+            model=outputs[0].model,
+            usage=ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written),
+            metadata={"apart": found._asdict(), "requests": len(outputs)},
+        )
+
+    tag = "apart: " + ", ".join(map(full_name, models))
+    output = await keeper.ask("model", models[0], [], apart.SETTINGS, tag, generate)
+    return apart.Found(**(output.metadata or {})["apart"])
 
 
 def judge_record(tool: Instrument, judge: Judge, rubric: str | None = None) -> JudgeRecord:

@@ -157,13 +157,13 @@ def local() -> type[ModelAPI]:
             config: GenerateConfig,
         ) -> ModelOutput | tuple[ModelOutput | Exception, ModelCall]:
             """Ask when it is this adapter's turn."""
-            async with turns().turn(str(self._lora)):
+            async with turns("local").turn(str(self._lora)):
                 return await super().generate(input, tools, tool_choice, config)
 
         @asynccontextmanager
         async def own_slot(self) -> AsyncIterator[int]:
             """See `Slotted`."""
-            async with turns().turn(str(self._lora)), slots(SLOTS).one() as slot:
+            async with turns("local").turn(str(self._lora)), slots(SLOTS).one() as slot:
                 yield slot
 
         def max_connections(self) -> int:

@@ -1,7 +1,8 @@
 """Taking turns: one adapter at a time on a server that holds several.
 
 llama.cpp puts only requests with the same adapters into one batch. Asked for several at once it works on a
-few of its slots while the others wait.
+few of its slots while the others wait. A vLLM server may put them into one batch and mix them up
+(`emeval.models.apart`).
 """
 
 from __future__ import annotations
@@ -76,16 +77,17 @@ class Slots:
                 self._free.append(slot)
 
 
-_TURNS: RunVar[Turns] = RunVar("turns")
+_TURNS: RunVar[dict[str, Turns]] = RunVar("turns")
 
 
-def turns() -> Turns:
-    """Return the turns of the running event loop."""
+def turns(server: str) -> Turns:
+    """Return the turns at a server in the running event loop; `server` is any name that is its own."""
     try:
-        return _TURNS.get()
+        known = _TURNS.get()
     except LookupError:
-        _TURNS.set(Turns())
-        return _TURNS.get()
+        known = {}
+        _TURNS.set(known)
+    return known.setdefault(server, Turns())
 
 
 _SLOTS: RunVar[Slots] = RunVar("slots")

@@ -16,7 +16,7 @@ from emeval import journal, responses
 from emeval.errors import UserError, reason
 from emeval.journal import Journal
 from emeval.judging.beside import FOLDER, ORDER, Kept, answer_ids, file
-from emeval.judging.probing import judge_record, probed
+from emeval.judging.probing import judge_record, kept_apart, probed
 from emeval.judging.scorer import Instrument
 from emeval.judging.views import judge_notes
 from emeval.manifest import JudgingRecord, Manifest, Usage, less
@@ -117,6 +117,7 @@ def _carry_out(
         try:
             tools = await probed(parts, keeper)
             judging = _record(record, wanted, tools, command)
+            judging.notes += await kept_apart(models.values(), keeper)
             if known is None:
                 record.judgings.append(judging)
                 record.write(path)
