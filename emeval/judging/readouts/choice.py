@@ -51,7 +51,7 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
             try:
                 output = await journal.ask("judge", model, messages, asked, "probe")
             except Exception as error:
-                refused = reason(error, 120)
+                refused = reason(error)
     if reasons(output):
         return await _json(judge, model, journal, "the model reasons before it answers")
     if refused:
@@ -98,7 +98,7 @@ async def _json(judge: Judge, model: Model, journal: Journal, why: str) -> Reado
         except Exception as error:
             if not schema:
                 raise
-            found.append(f"asked for a JSON schema, the server said: {reason(error, 120)}")
+            found.append(f"asked for a JSON schema, the server said: {reason(error)}")
             continue
         if tried.read(judge, [output]).label != UNREADABLE:
             held = "its replies are held to a JSON schema" if schema else "asked without a JSON schema"
