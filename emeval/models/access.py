@@ -114,6 +114,8 @@ async def release(model: Model) -> None:
     """
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
+    if isinstance(model.api, OpenAICompatibleAPI) and not hasattr(model.api, "client"):
+        return  # vLLM's provider connects with its first request, and what was to be asked was in the journal
     if isinstance(model.api, OpenAICompatibleAPI):
         await OpenAICompatibleAPI.aclose(model.api)
     else:

@@ -9,7 +9,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from emeval.errors import UserError, nearest
+from emeval.errors import UserError
 from emeval.models.names import parse
 from emeval.models.served import KeyRefusedError, Served, served
 
@@ -81,7 +81,7 @@ def check_served(who: str, name: str, url: str, key: str | None) -> None:
     base, adapter = parse(name).base_model.removeprefix("vllm/"), parse(name).adapter
     if base not in found.models:
         raise UserError(
-            f"{who}: the server at {url} has no model {base}{nearest(base, found.models)}; it serves "
+            f"{who}: the server at {url} has no model {base}; it serves "
             f"{', '.join(found.models) or 'none'}; serve it there, or name what it serves"
         )
     if adapter is not None:
@@ -94,7 +94,7 @@ def _check_loaded(who: str, adapter: str, url: str, found: Served) -> None:
     if "/" not in adapter and not Path(adapter).exists():
         has = ", ".join(found.adapters) or "none"
         raise UserError(
-            f"{who}: the server at {url} has no adapter called {adapter}{nearest(adapter, found.adapters)}; "
+            f"{who}: the server at {url} has no adapter called {adapter}; "
             f"it has {has}; load it there with --lora-modules {adapter}=PATH, or give its path"
         )
     if not found.loads_adapters:
