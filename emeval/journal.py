@@ -24,7 +24,7 @@ from emeval.errors import UserError
 from emeval.manifest import Usage
 from emeval.models.names import full_name
 from emeval.models.server_faults import explained, without_keys
-from emeval.models.started import why
+from emeval.models.server_log import why
 
 FILE = "journal.sqlite"
 Role = Literal["model", "judge"]

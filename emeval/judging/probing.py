@@ -15,7 +15,7 @@ from emeval.judging.scorer import Instrument, instrument
 from emeval.manifest import JudgeRecord
 from emeval.models import adapters
 from emeval.models.names import full_name
-from emeval.models.started import why
+from emeval.models.server_log import why
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, unknown
-from emeval.models import started
+from emeval.models import server_log
 from emeval.models.address import fault
 from emeval.models.names import parse
 from emeval.models.server_faults import told
@@ -92,7 +92,7 @@ def open_model(
         check_served(f"{role} {name}", name, address, getattr(model.api, "api_key", None))
     elif provider == "vllm":
         check_installed(f"{role} {name}")
-        started.listen()
+        server_log.prepare(model)
     return model
 
 

@@ -229,9 +229,9 @@ def explained(text: str, faults: Iterable[ServerFault] = FAULTS) -> str | None:
     return None
 
 
-def told(error: BaseException, longest: int = 300) -> str:
-    """Return why something failed as one line, with the mend where the fault is known, and without keys."""
-    return explained(" ".join(_said(error))) or without_keys(reason(error, longest))
+def told(error: BaseException, faults: Iterable[ServerFault] = FAULTS) -> str:
+    """Return why something failed as one line, with the mend where it is one of `faults`, and without keys."""
+    return explained(" ".join(_said(error)), faults) or without_keys(reason(error))
 
 
 def _said(error: BaseException) -> Iterator[str]:

@@ -111,11 +111,11 @@ async def _json(judge: Judge, model: Model, journal: Journal, why: str) -> Reado
 
 
 def _whole(output: ModelOutput) -> Readout:
-    """Return `logprobs` as the judge names it, unless a probe shows that 87 would be read as its first digit."""
+    """Return `logprobs` as the judge names it. Raises `UserError` if 87 would be read as its first digit."""
     if _by_tokens(output).name == "digits":
         raise UserError(
-            "the readout logprobs needs whole numbers as tokens, and this tokenizer splits them into digits, so "
-            "that 87 would be read as 8; name digits in the judge's file, or leave auto"
+            "the readout logprobs needs whole numbers as tokens, and this tokenizer splits them into digits: "
+            "87 would be read as 8; name digits in the judge's file, or leave auto"
         )
     return Readout("logprobs", _NAMED)
 

@@ -12,11 +12,20 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from inspect_ai.model import Model
 
 from emeval.models.server_faults import STARTING, explained, told, without_keys
 
 FILE = "server.log"
 """In the directory of a run; there where a server was started for it."""
+
+SECONDS = 30 * 60
+"""How long a server may take to start, unless its arguments say; large weights come slowly off some disks.
+
+Inspect would wait for ever.
+"""
 
 _SOURCE = logging.getLogger("inspect_ai._util.local_server")
 _FAILED = "Failed to start"
@@ -42,6 +51,13 @@ class _Log(logging.Handler):
 
 
 _log = _Log()
+
+
+def prepare(model: Model) -> None:
+    """Keep what the server prints that is started for `model`, and bound the time that its start may take."""
+    api: Any = model.api
+    api.server_args.setdefault("timeout", SECONDS)
+    listen()
 
 
 def listen() -> None:
@@ -73,7 +89,7 @@ def why(error: BaseException) -> str:
     if _FAILED not in str(error):
         return told(error)
     printed = [line for line in _log.lines if not line.startswith(_INSPECTS)]
-    found = explained("\n".join(printed), STARTING) or _first_error(printed) or told(error)
+    found = explained("\n".join(printed), STARTING) or _first_error(printed) or told(error, STARTING)
     place = f" (its log: {_log.path})" if _log.path and _log.path.exists() else ""
     return f"the server did not start: {found}{place}"
 
