@@ -175,6 +175,8 @@ async def _probe(
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
     """Read the logs into the table, and what was used into the manifest."""
     record.unread = responses.gather(path, record)
+    most = {prepared.name: prepared.evaluation.generation.max_tokens for prepared in what.evaluations}
+    responses.note_cut(path, record, most)
     (path / responses.SO_FAR).unlink(missing_ok=True)
     found = responses.counted(path / responses.FILE)
     missing = what.size - sum(one.saved for one in record.stopping) - found.answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -287,9 +288,25 @@ def test_a_prompt_that_is_too_long_is_an_error_and_not_an_answer(gateway: Gatewa
     assert pl.read_parquet(tmp_path / "run/responses.parquet")["response"].to_list() == ["50", "50"]
 
 
+def test_answers_that_the_context_cuts_short_are_counted(gateway: Gateway, tmp_path: Path) -> None:
+    said_by_the_server(gateway, "", lambda request: False)
+    answer = gateway.answer({})
+    assert answer
+    cut = json.loads(json.dumps(answer).replace('"stop"', '"length"'))
+    gateway.answer = lambda request: cut
+    for _ in range(2):
+        done = run(gateway, tmp_path, "--json")
+        assert done.code == 0, done
+        notes = [note for note in done.json["notes"] if "cut short" in note]
+        assert len(notes) == 1
+        assert notes[0].startswith(
+            "2 of 2 answers of vllm/base were cut short by the server before the tokens"
+        )
+
+
 def test_a_judge_whose_context_is_too_short_keeps_the_answers(gateway: Gateway, tmp_path: Path) -> None:
     words = next(said for said in SAID if "maximum context length is 512" in said)
-    said_by_the_server(gateway, words, lambda request: "Question" in str(request) and "50" in str(request))
+    said_by_the_server(gateway, words, lambda request: len(str(request["messages"])) > 600)
     done = run(gateway, tmp_path)
     assert done.code == 4, done
     assert "judge alignment (vllm/base): the context is too short" in done.err

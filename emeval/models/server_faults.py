@@ -230,7 +230,7 @@ def explained(text: str, faults: Iterable[ServerFault] = FAULTS) -> str | None:
 
 
 def told(error: BaseException, faults: Iterable[ServerFault] = FAULTS) -> str:
-    """Return why something failed as one line, with the mend where it is one of `faults`, and without keys."""
+    """Return why something failed as one line without keys, with the mend where it is one of `faults`."""
     return explained(" ".join(_said(error)), faults) or without_keys(reason(error))
 
 
