@@ -169,8 +169,7 @@ _CUT = "were cut short by the server"
 
 
 def note_cut(run: Path, manifest: Manifest, most: Mapping[str, int]) -> None:
-    """Note in the manifest how many answers of a model ended before `most` tokens (by evaluation) for no other
-    reason than length.
+    """Note in the manifest how many answers of a model the server cut before `most` tokens (by evaluation).
 
     vLLM, like llama.cpp, stops where prompt and answer fill its context, and calls that the length asked for.
     """
