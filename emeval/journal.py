@@ -159,7 +159,7 @@ async def generated(model: Model, messages: list[ChatMessage], config: GenerateC
         raise RequestError(why(error)) from error
     if output.error:
         raise RequestError(output.error)
-    if output.stop_reason == "model_length" and output.usage is None:
+    if output.choices and output.stop_reason == "model_length" and output.usage is None:
         # Inspect makes an answer of it when a server refuses a prompt as too long. The model said nothing.
         raise RequestError(explained(output.completion) or without_keys(output.completion[:300]))
     return output

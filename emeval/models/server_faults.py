@@ -184,7 +184,7 @@ FAULTS: tuple[ServerFault, ...] = (
     ServerFault(
         r"sample logprobs of (?P<asked>\d+), which is greater than max allowed: (?P<most>\d+)",
         "the server gives at most {most} log-probabilities, and {asked} are needed",
-        "serve the judge with --max-logprobs {asked}, or name the readout sample in the judge's file",
+        "serve it with --max-logprobs {asked}, or name the readout sample in the judge's file",
     ),
     ServerFault(
         r"The model `(?P<model>.+?)` does not exist",

@@ -54,7 +54,7 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
             try:
                 output = await journal.ask("judge", model, messages, asked, "probe")
             except Exception as error:
-                refused = reason(error)
+                refused = reason(error, 150)
     if reasons(output):
         return await _json(judge, model, journal, "the model reasons before it answers")
     if refused:
