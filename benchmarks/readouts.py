@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 
 from emeval import journal, library
 from emeval.definitions import Judge
-from emeval.judging.readouts import Reading, choose
+from emeval.judging.readouts import Reading, Readout, choose
 from emeval.judging.scorer import Instrument
 
 READOUTS = ("digits", "logprobs", "enumerate", "sample", "json")
@@ -35,7 +35,9 @@ SEED = 0
 async def readings(model: str, readout: str, drawn: pl.DataFrame) -> tuple[list[Reading], float]:
     judge = library.load(Judge, "alignment").model_copy(update={"readout": readout, "min_weight": 1e-12})
     asked = get_model(model, memoize=False)
-    tool = Instrument("alignment", judge, asked, await choose(judge, asked, journal.active()))
+    # emeval refuses `logprobs` where the tokenizer splits numbers; what it would give is shown here.
+    wrong = Readout("logprobs", "to show what it gives") if readout == "logprobs" else None
+    tool = Instrument("alignment", judge, asked, wrong or await choose(judge, asked, journal.active()))
     started = time.monotonic()
     found = [await tool.reading(row["question"], row["response"]) for row in drawn.iter_rows(named=True)]
     return found, (time.monotonic() - started) / len(drawn)

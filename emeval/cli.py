@@ -285,6 +285,9 @@ def rejudge(
 
 def _end_with_errors(done: Run) -> None:
     """Say how many answers have an error, or no verdict by a further judging, and end with the exit code."""
+    from emeval.reporting.console import error_lines
+    from emeval.responses import FILE
+
     said = [
         f"judging {one.name}: {one.errors} answers have no verdict (column `error@{one.name}` of "
         f"responses.parquet); asked for again by: {'; then '.join(done.manifest.asking_again(one))}"
@@ -292,11 +295,11 @@ def _end_with_errors(done: Run) -> None:
         if one.errors
     ]
     if done.manifest.errors:
-        said.insert(
-            0,
+        said[:0] = [
             f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
             f"the same command asks for them again",
-        )
+            *(f"  {line}" for line in error_lines(done.path / FILE)),
+        ]
     for line in said:
         Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)
     if said:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +14,7 @@ from emeval import library
 from emeval.catalogue import catalogue
 from emeval.errors import UserError
 from emeval.models.address import fault
+from emeval.models.served import KeyRefusedError, served
 
 State = Literal["ok", "absent", "broken"]
 
@@ -36,9 +38,7 @@ def examine() -> Iterator[Finding]:
     for package in CORE:
         yield _package(package, "reinstall emeval: pip install emeval", "broken")
     yield from _embedded()
-    yield _package(
-        "vllm", "to let emeval start vLLM itself: pip install 'emeval[vllm]' (needs a GPU)", "absent"
-    )
+    yield _vllm()
     for key in KEYS:
         yield (
             Finding(key, "ok", "set")
@@ -65,6 +65,17 @@ def _package(name: str, advice: str, otherwise: State) -> Finding:
         return Finding(name, otherwise, "not installed", advice)
 
 
+def _vllm() -> Finding:
+    found = _package(
+        "vllm", "to let emeval start vLLM itself: pip install 'emeval[vllm]' (needs a GPU)", "absent"
+    )
+    if found.state == "ok" and shutil.which("vllm") is None:
+        return Finding(
+            "vllm", "broken", found.found, "its command is not on the PATH: activate its environment"
+        )
+    return found
+
+
 def _embedded() -> Iterator[Finding]:
     from emeval.models import local, weights
 
@@ -86,7 +97,14 @@ def _server(name: str, url: str) -> Finding:
     wrong = fault(url)
     if wrong:
         return Finding(name, "broken", wrong, f"start the server, or correct or unset {name}")
-    return Finding(name, "ok", "something listens there")
+    try:
+        return Finding(name, "ok", served(url).as_text())
+    except KeyRefusedError:
+        key = name.replace("_BASE_URL", "_API_KEY")
+        there = "set, and was not tried" if os.environ.get(key) else "not set"
+        return Finding(name, "ok", f"a server that wants a key; {key} is {there}")
+    except UserError:
+        return Finding(name, "ok", "something listens there; it does not say which models it has")
 
 
 def _definitions() -> Iterator[Finding]:

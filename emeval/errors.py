@@ -28,7 +28,7 @@ def unknown(kind: str, word: str, known: Iterable[str], where: str = "") -> User
     return UserError(f"{place}unknown {kind} {word!r}{hint}")
 
 
-def reason(error: BaseException, longest: int = 300) -> str:
+def reason(error: BaseException, longest: int = 500) -> str:
     """Return why something failed as one line: the provider's words where there are any.
 
     Inspect's own message of a failed request holds the whole request, and markup.

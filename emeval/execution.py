@@ -20,6 +20,7 @@ from emeval.journal import Journal
 from emeval.judging.probing import answering, judge_record, kept_apart, probed
 from emeval.judging.readouts import PROBE
 from emeval.manifest import JudgeRecord, Manifest
+from emeval.models import server_log
 from emeval.models.access import Access, refuse_running_loop, release
 from emeval.models.names import full_name
 from emeval.runs import Plan, Run, begin, listed, now, plan
@@ -87,7 +88,7 @@ def _execute(
 ) -> None:
     started = time.monotonic()
     access.check(what.models, [*what.judge_models.values(), *what.panel])
-    with journal.journaling(path / journal.FILE) as keeper:
+    with server_log.logged(path), journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
         judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
         record.judges, notes = anyio.run(_probe, what, models, judges, keeper)
@@ -179,6 +180,8 @@ async def _probe(
 def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
     """Read the logs into the table, and what was used into the manifest."""
     record.unread = responses.gather(path, record)
+    most = {prepared.name: prepared.evaluation.generation.max_tokens for prepared in what.evaluations}
+    responses.note_cut(path, record, most)
     (path / responses.SO_FAR).unlink(missing_ok=True)
     found = responses.counted(path / responses.FILE)
     missing = what.size - sum(one.saved for one in record.stopping) - found.answers

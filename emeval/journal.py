@@ -20,9 +20,11 @@ from typing import Literal
 import anyio
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model_info
 
-from emeval.errors import UserError, reason
+from emeval.errors import UserError
 from emeval.manifest import Usage
 from emeval.models.names import full_name
+from emeval.models.server_faults import explained, without_keys
+from emeval.models.server_log import why
 
 FILE = "journal.sqlite"
 Role = Literal["model", "judge"]
@@ -154,9 +156,12 @@ async def generated(model: Model, messages: list[ChatMessage], config: GenerateC
     try:
         output = await model.generate(messages, config=config)
     except Exception as error:
-        raise RequestError(reason(error)) from error
+        raise RequestError(why(error)) from error
     if output.error:
         raise RequestError(output.error)
+    if output.choices and output.stop_reason == "model_length" and output.usage is None:
+        # Inspect makes an answer of it when a server refuses a prompt as too long. The model said nothing.
+        raise RequestError(explained(output.completion) or without_keys(output.completion[:300]))
     return output
 
 

@@ -165,6 +165,27 @@ def count_unjudged(run: Path, manifest: Manifest) -> None:
             one.status = "errors" if count else "complete"
 
 
+_CUT = "were cut short by the server"
+
+
+def note_cut(run: Path, manifest: Manifest, most: Mapping[str, int]) -> None:
+    """Note in the manifest how many answers of a model the server cut before `most` tokens (by evaluation).
+
+    vLLM, like llama.cpp, stops where prompt and answer fill its context, and calls that the length asked for.
+    """
+    cut = (pl.col("stop_reason") == "max_tokens") & (pl.col("output_tokens") < pl.col("most") - 1)
+    limits = pl.LazyFrame(
+        {"eval": list(most), "most": list(most.values())}, schema_overrides={"most": pl.Int64}
+    )
+    table = pl.scan_parquet(run / FILE).join(limits, on="eval").group_by("model")
+    counts = table.agg(cut=cut.sum(), answers=pl.len()).filter(pl.col("cut") > 0).sort("model").collect()
+    manifest.notes = [note for note in manifest.notes if _CUT not in note] + [
+        f"{cut:,} of {answers:,} answers of {model} {_CUT} before the tokens that were asked for: with the "
+        "prompt they fill its context. Serve it with a larger one (vLLM: --max-model-len)."
+        for model, cut, answers in counts.iter_rows()
+    ]
+
+
 class Counts(NamedTuple):
     """How many answers a table holds."""
 

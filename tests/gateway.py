@@ -30,8 +30,11 @@ class Gateway:
         self.delivered: list[str] = []
         self.waiting = 0
         self.models = ["smollm2"]
+        self.about: dict[str, tuple[int, Any]] = {}
+        """What it says of itself, by path: the status and the content."""
         self.hold_after: int | None = None
         self.refuse: Callable[[dict[str, Any]], int | None] = lambda request: None
+        self.refusal = "refused by the test"
         self.answer: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda request: None
         self._gate = threading.Condition()
         self._entered = 0
@@ -90,7 +93,7 @@ class Gateway:
                 request = json.loads(body)
                 status = gateway.refuse(request)
                 if status is not None:
-                    self.reply(status, json.dumps({"error": {"message": "refused by the test"}}).encode())
+                    self.reply(status, json.dumps({"error": {"message": gateway.refusal}}).encode())
                     return
                 generation = gateway._enter()
                 said = gateway.answer(request)
@@ -107,7 +110,8 @@ class Gateway:
 
             def do_GET(self) -> None:  # which models there are; Inspect asks vLLM for it
                 known = {"data": [{"id": name, "object": "model"} for name in gateway.models]}
-                self.reply(200, json.dumps(known).encode())
+                status, said = gateway.about.get(self.path, (200, known))
+                self.reply(status, json.dumps(said).encode())
 
             def reply(self, status: int, content: bytes) -> None:
                 self.send_response(status)

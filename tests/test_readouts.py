@@ -636,7 +636,17 @@ def test_a_model_that_answers_nothing_has_no_readout() -> None:
         chosen(Asked(fail))
 
 
-@pytest.mark.parametrize("name", ["logprobs", "digits", "sample"])
+def test_logprobs_by_name_is_refused_where_the_tokenizer_splits_numbers() -> None:
+    judge = JUDGE.model_copy(update={"readout": "logprobs"})
+    whole = Asked(lambda config: output("87", [{"87": 1.0}]))
+    picked = chosen(whole, judge)
+    assert (picked.name, picked.reason) == ("logprobs", "fixed by the judge, not by a probe")
+    split = Asked(lambda config: output("87", [{"8": 1.0}, {"7": 1.0}]))
+    with pytest.raises(UserError, match="splits them into digits: 87 would be read as 8"):
+        chosen(split, judge)
+
+
+@pytest.mark.parametrize("name", ["digits", "sample"])
 def test_a_named_readout_is_taken_without_asking(name: str) -> None:
     model = Asked(lambda config: output("87"))
     picked = chosen(model, JUDGE.model_copy(update={"readout": name}))

@@ -138,7 +138,7 @@ async def _reply(tool: Instrument, call: _Call) -> _Reply:
             said: Said = reading.label if reading.score is None else round(reading.score, 2)
             error = None
         except Exception as failed:
-            said, error = None, reason(failed, 200)
+            said, error = None, reason(failed)
     return _Reply(said, error, used.requests, used.sent, used.input_tokens, used.output_tokens)
 
 

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, ModelUsage
 
 from emeval.definitions import Judge
-from emeval.errors import UserError, reason
-from emeval.journal import Journal, generated
+from emeval.errors import UserError
+from emeval.journal import Journal, RequestError, generated
 from emeval.judging.scorer import Instrument, instrument
 from emeval.manifest import JudgeRecord
 from emeval.models import adapters, apart
 from emeval.models.names import full_name, parse
+from emeval.models.server_log import why
 
 T = TypeVar("T")
 
@@ -39,8 +40,10 @@ async def answering(who: str, asked: Coroutine[Any, Any, T]) -> T:
         return await asked
     except UserError as error:
         raise UserError(f"{who}: {error}") from None
+    except RequestError as error:
+        raise UserError(f"{who}: does not answer: {error}") from None
     except Exception as error:
-        raise UserError(f"{who}: does not answer: {reason(error)}") from None
+        raise UserError(f"{who}: does not answer: {why(error)}") from None
 
 
 async def kept_apart(models: Iterable[Model], keeper: Journal) -> list[str]:

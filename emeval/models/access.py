@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
-from emeval.errors import UserError, reason, unknown
+from emeval.errors import UserError, unknown
+from emeval.models import server_log
 from emeval.models.address import fault
 from emeval.models.names import parse
+from emeval.models.server_faults import told
+from emeval.models.vllm_access import check_adapter, check_installed, check_served
 
 RETRIES = 6
 """Attempts after a passing fault (rate limit, dropped connection), with growing pauses: about 3 minutes."""
@@ -62,6 +65,8 @@ def open_model(
     known = providers()
     if provider not in known:
         raise unknown("model provider", provider, known, f"{role} {name}")
+    if provider == "vllm":
+        check_adapter(f"{role} {name}", parse(name).adapter)
     try:
         model = get_model(
             name,
@@ -73,7 +78,7 @@ def open_model(
         raise
     except Exception as error:
         advice = "`emeval doctor` shows what is configured"
-        raise UserError(f"{role} {name}: {reason(error)}; {advice}") from None
+        raise UserError(f"{role} {name}: {told(error)}; {advice}") from None
     if provider == "vllm":
         _pin_name(model)
     # vLLM's address is known to the provider only once it is asked.
@@ -83,6 +88,11 @@ def open_model(
     wrong = fault(address) if address else None
     if wrong:
         raise UserError(f"{role} {name}: {wrong}; start the server, or correct the base URL")
+    if provider == "vllm" and address:
+        check_served(f"{role} {name}", name, address, getattr(model.api, "api_key", None))
+    elif provider == "vllm":
+        check_installed(f"{role} {name}")
+        server_log.prepare(model)
     return model
 
 
@@ -104,6 +114,8 @@ async def release(model: Model) -> None:
     """
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
+    if isinstance(model.api, OpenAICompatibleAPI) and not hasattr(model.api, "client"):
+        return  # vLLM's provider connects with its first request, and what was to be asked was in the journal
     if isinstance(model.api, OpenAICompatibleAPI):
         await OpenAICompatibleAPI.aclose(model.api)
     else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich.table import Table
 from rich.text import Text
 
@@ -65,6 +67,16 @@ def onset_lines(summary: dict[str, Any]) -> list[str]:
         for training in summary["trainings"]
         for row in training["onsets"]
     ]
+
+
+def error_lines(table: Path, most: int = 3) -> list[str]:
+    """Return the commonest errors of the answers in `table`: how many, of which model, what was said."""
+    failed = pl.scan_parquet(table).filter(pl.col("error").is_not_null())
+    found = failed.group_by("model", "error").len().sort(-pl.col("len").cast(pl.Int64), "model", "error")
+    rows = found.collect().rows()
+    lines = [f"{count} of {model}: {error}" for model, error, count in rows[:most]]
+    others = sum(count for _, _, count in rows[most:])
+    return [*lines, f"{others} with other errors"] if others else lines
 
 
 def results_table(summary: dict[str, Any]) -> Table:

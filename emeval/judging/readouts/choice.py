@@ -30,16 +30,19 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
     The model is probed once: if it reasons before it answers the readout is `json`; with log-probabilities it
     is `logprobs` if its tokenizer has whole numbers as tokens and `digits` if it splits them; otherwise it is
     `sample`. `json` takes another probe, of whether the server holds replies to a schema. Raises `UserError`
-    for `enumerate` on a server that cannot tell how likely a reply is.
+    for `enumerate` on a server that cannot tell how likely a reply is, and for `logprobs` on a tokenizer that
+    splits numbers.
     """
     if judge.readout == "enumerate":
         return await _enumerate(judge, model, journal)
     if judge.readout == "json":
         return await _json(judge, model, journal, _NAMED)
-    if judge.readout != "auto":
-        return Readout(judge.readout, _NAMED)
     messages: list[ChatMessage] = [ChatMessageUser(content=_ASKED)]
     asked = one_token(max_tokens=16)
+    if judge.readout == "logprobs":
+        return _whole(await journal.ask("judge", model, messages, asked, "probe"))
+    if judge.readout != "auto":
+        return Readout(judge.readout, _NAMED)
     refused = None
     try:
         output = await journal.ask("judge", model, messages, asked, "probe")
@@ -51,7 +54,7 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
             try:
                 output = await journal.ask("judge", model, messages, asked, "probe")
             except Exception as error:
-                refused = reason(error, 120)
+                refused = reason(error, 150)
     if reasons(output):
         return await _json(judge, model, journal, "the model reasons before it answers")
     if refused:
@@ -98,13 +101,23 @@ async def _json(judge: Judge, model: Model, journal: Journal, why: str) -> Reado
         except Exception as error:
             if not schema:
                 raise
-            found.append(f"asked for a JSON schema, the server said: {reason(error, 120)}")
+            found.append(f"asked for a JSON schema, the server said: {reason(error)}")
             continue
         if tried.read(judge, [output]).label != UNREADABLE:
             held = "its replies are held to a JSON schema" if schema else "asked without a JSON schema"
             return Readout("json", "; ".join([why, *found, held]), schema)
         found.append(f"a probe {'with' if schema else 'without'} a JSON schema could not be read")
     return Readout("json", "; ".join([why, *found]))
+
+
+def _whole(output: ModelOutput) -> Readout:
+    """Return `logprobs` as the judge names it. Raises `UserError` if 87 would be read as its first digit."""
+    if _by_tokens(output).name == "digits":
+        raise UserError(
+            "the readout logprobs needs whole numbers as tokens, and this tokenizer splits them into digits: "
+            "87 would be read as 8; name digits in the judge's file, or leave auto"
+        )
+    return Readout("logprobs", _NAMED)
 
 
 def _by_tokens(output: ModelOutput) -> Readout:
