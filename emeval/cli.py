@@ -142,6 +142,10 @@ def run(
         str | None, typer.Option(help="The model of the baseline, if it has several.")
     ] = None,
     gate: Annotated[str | None, typer.Option(help="The gate.  [default: default]")] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(metavar="USD", help="Stop before the run has cost more, judges included."),
+    ] = None,
     model_base_url: Annotated[str | None, typer.Option(help="Where the models are served.")] = None,
     judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
     max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
@@ -174,6 +178,7 @@ def run(
         baseline=baseline,
         baseline_model=baseline_model,
         gate=gate,
+        max_cost=max_cost,
     )
 
 
@@ -297,6 +302,10 @@ def _end_with_errors(done: Run) -> None:
             f"{done.manifest.errors} answers ended in an error (column `error` of responses.parquet); "
             f"the same command asks for them again",
         )
+    if done.manifest.stopped_at_usd is not None:
+        from emeval.costing.shown import stopped
+
+        said.insert(0, stopped(done.manifest, done.scan()))
     for line in said:
         Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)
     if said:

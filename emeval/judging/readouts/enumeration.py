@@ -86,7 +86,7 @@ async def ask(
         )
 
     tag = f"the probability of {' '.join(replies)}, from their first token on"
-    return await journal.ask("judge", model, messages, config, tag, generate)
+    return await journal.ask("judge", model, messages, config, tag, generate, len(replies) + 1)
 
 
 @contextmanager
