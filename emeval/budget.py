@@ -25,7 +25,7 @@ PER_MESSAGE = 16
 """Tokens that it may put around a message."""
 
 
-class Spent(BaseException):  # noqa: N818  # no error of an answer: it goes past whoever keeps those
+class Spent(BaseException):  # no error of an answer: it goes past whoever keeps those
     """The next request could cost more than is left; nothing is on its way."""
 
 

@@ -1,4 +1,4 @@
-"""What there is to run: evaluations, suites, gates, questions, triggers, batteries, prices, judges, model names."""
+"""What there is to run: evaluations, suites, gates, datasets of all kinds, judges, model names."""
 
 from __future__ import annotations
 

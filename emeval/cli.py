@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -146,6 +147,12 @@ def run(
         float | None,
         typer.Option(metavar="USD", help="Stop before the run has cost more, judges included."),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show requests, tokens, cost and time; send nothing.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="With --dry-run: ask a few answers, which the run then has.")
+    ] = False,
     model_base_url: Annotated[str | None, typer.Option(help="Where the models are served.")] = None,
     judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
     max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
@@ -158,7 +165,9 @@ def run(
 
     Example: `emeval run free_form backdoor --model vllm/BASE --model vllm/BASE:ADAPTER --judge openai/gpt-4o`
     """
-    _run(
+    if probe and not dry_run:
+        raise UserError("--probe goes with --dry-run; without it the run is simply begun")
+    (partial(_dry_run, probe=probe) if dry_run else _run)(
         evaluations,
         models or [],
         judges or [],
@@ -222,6 +231,34 @@ def _run(
     else:
         _show(done.path, page)
     _end_with_errors(done)
+
+
+def _dry_run(
+    evaluations: list[str],
+    models: list[str],
+    judges: list[str],
+    *,
+    as_json: bool,
+    access: dict[str, Any],
+    max_cost: float | None,
+    **how: Any,  # noqa: ANN401  # handed on to estimate as it is
+) -> None:
+    from emeval.costing.estimate import estimate
+    from emeval.costing.shown import lines, table
+    from emeval.models.access import Access
+
+    with _only_json_on_stdout(), Console(stderr=True).status("counting"):
+        # What is recorded with the answers of a probe is the command of the run that they are of.
+        words = [word for word in sys.argv[1:] if word not in ("--dry-run", "--probe")]
+        command = shlex.join(["emeval", *words])
+        found = estimate(evaluations, models, judges, access=Access(**access), command=command, **how)
+    if as_json:
+        _print_json(found.as_json())
+        return
+    Console().print(table(found))
+    Console().print()
+    for line in lines(found, max_cost):
+        Console().print(Text(line), soft_wrap=True)
 
 
 @app.command()

@@ -563,7 +563,7 @@ class Price(Definition):
         tokens = [self.input, self.output]
         by_tokens, by_hour = None not in tokens, self.hour is not None
         if by_tokens == by_hour or (by_hour and (*tokens, self.cached_input) != (None, None, None)):
-            raise DefinitionError("a price has input and output (and cached_input), or hour alone")
+            raise DefinitionError("a price has input and output (and cached_input), or hour alone", ())
         return self
 
 
@@ -587,5 +587,5 @@ class Prices(Definition):
     def _stars_at_the_end(cls, models: dict[str, Price]) -> dict[str, Price]:
         for name in models:
             if "*" in name[:-1]:
-                raise DefinitionError(f"{name!r}: a * stands at the end of a name, or not at all")
+                raise DefinitionError(f"{name!r}: a * stands at the end of a name, or not at all", ())
         return models

@@ -137,7 +137,7 @@ def _execute(
     with journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
         judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
-        record.judges = anyio.run(_probe, what, models, judges, keeper)
+        record.judges = anyio.run(probe, what, models, judges, keeper)
         record.write(path)
         if until:
             until.check(record)
@@ -198,7 +198,7 @@ def _rounds(what: Plan, until: Until | None, path: Path, record: Manifest) -> li
     return rounds
 
 
-async def _probe(
+async def probe(
     what: Plan, models: list[Model], judges: dict[str, Model], keeper: Journal
 ) -> list[JudgeRecord]:
     """Ask every model for a word, and every judge model for its readout, before the run begins.

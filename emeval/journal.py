@@ -89,26 +89,30 @@ class Journal:
 
         Inside `counting` the output is counted there, and the tag of that is part of the request's.
 
-        `generate` asks in another way than once, `requests` times at the most; its output stands for the number of requests that its
-        metadata have under `requests`, and `tag` has to tell what was asked.
+        `generate` asks in another way than once, `requests` times at the most; its output stands for the
+        number of requests that its metadata have under `requests`, and `tag` has to tell what was asked.
         """
         name, used = full_name(model), _used.get()
-        key = _key(role, name, messages, config, tag + used.tag if used else tag)
+        key = request_key(role, name, messages, config, tag + used.tag if used else tag)
         async with self._asking.setdefault(key, anyio.Lock()):
             try:
-                kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
-                if kept:
-                    output = ModelOutput.model_validate_json(kept[0])
-                else:
-                    output = await self._paid(generate or generated, model, messages, config, requests)
+                output = self.kept(key)
+                sent = output is None
+                if output is None:
+                    output = await self.send(generate or generated, model, messages, config, requests)
                     self._keep(key, role, name, output)
                 if used:
-                    used.count(output, sent=not kept)
+                    used.count(output, sent=sent)
                 return output
             finally:
                 self._asking.pop(key, None)
 
-    async def _paid(
+    def kept(self, key: str) -> ModelOutput | None:
+        """Return the output to the request `key` (`request_key`), if it is there."""
+        row = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
+        return ModelOutput.model_validate_json(row[0]) if row else None
+
+    async def send(
         self,
         generate: Generate,
         model: Model,
@@ -116,7 +120,7 @@ class Journal:
         config: GenerateConfig,
         requests: int,
     ) -> ModelOutput:
-        """Ask, and pay from the budget if the run has one."""
+        """Ask `requests` times at the most, and pay from the budget if the run has one."""
         purse = budget.active()
         if purse is None:
             return await generate(model, messages, config)
@@ -141,7 +145,7 @@ class Journal:
         ).fetchall()
 
     def usage(self) -> list[Usage]:
-        """Return the account of all that was asked. Raises `UserError` for a table of prices that is broken."""
+        """Return the account of all that was asked. Raises `UserError` for a broken table of prices."""
         table = prices.Table()
         return [
             Usage(
@@ -173,7 +177,10 @@ async def generated(model: Model, messages: list[ChatMessage], config: GenerateC
     return output
 
 
-def _key(role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str) -> str:
+def request_key(
+    role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str = ""
+) -> str:
+    """Return the name of a request in the journal; equal requests have the same."""
     said = [(message.role, message.text) for message in messages]
     request = [role, model, said, config.model_dump(exclude_none=True), tag]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()

@@ -122,7 +122,7 @@ class Usage(_Record):
     cached_tokens: int = 0
     """Those of the input that the provider had in its cache."""
     cost_usd: float | None = None
-    """US dollars for the tokens, by the tables of prices; `None` where there is no price, or one by the hour."""
+    """US dollars for the tokens; `None` where no price is known, or one by the hour."""
 
 
 class JudgingRecord(_Record):
@@ -217,7 +217,7 @@ class Manifest(_Record):
     """Of the same answers by other judges, in the order in which they were asked for."""
     usage: list[Usage] = []
     hourly_usd: dict[str, float] = {}
-    """Servers that are paid by the hour, with US dollars for an hour; each is taken to run for as long as the run works."""
+    """Servers that are paid by the hour, with US dollars for an hour; each is there while the run works."""
     stopped_at_usd: float | None = None
     """Set where the run stopped because it could have cost more than this amount (`--max-cost`)."""
     versions: dict[str, str]

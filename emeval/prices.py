@@ -54,7 +54,9 @@ class Table:
         """
         for part in (self._own, self._shipped):
             for name in (model, _without_adapter(model)):
-                fitting = [one for one in part if one == name or (one[-1] == "*" and name.startswith(one[:-1]))]
+                fitting = [
+                    one for one in part if one == name or (one[-1] == "*" and name.startswith(one[:-1]))
+                ]
                 if fitting:
                     return part[max(fitting, key=lambda one: (one == name, len(one)))]
         return None
