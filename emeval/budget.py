@@ -32,11 +32,8 @@ class Spent(BaseException):  # no error of an answer: it goes past whoever keeps
 class Budget:
     """US dollars that a run may cost, over all its starts."""
 
-    def __init__(self, most: float, models: Iterable[str], seconds: float = 0.0) -> None:
-        """Read the prices of `models`; their servers have run for `seconds` in earlier starts.
-
-        Raises `UserError` where a price is not known, or `most` is no amount.
-        """
+    def __init__(self, most: float, models: Iterable[str]) -> None:
+        """Read the prices of `models`. Raises `UserError` where one is not known, or `most` is no amount."""
         if not most > 0:
             raise UserError(f"--max-cost {most:g}: expected an amount of US dollars above 0")
         self.most = most
@@ -46,13 +43,14 @@ class Budget:
         """Whether what earlier starts have spent is in `tokens`."""
         self.exhausted = False
         """Whether a request was refused; none is sent any more."""
+        self.seconds_before = 0.0
+        """How long servers that are paid by the hour ran in earlier starts."""
         self._prices = known_prices(models)
         self._hourly = {
             prices.server(model): listed.price.hour
             for model, listed in self._prices.items()
             if listed.price.hour is not None
         }
-        self._hours_before = seconds / HOUR
         self._started = time.monotonic()
         self._held = 0.0
         self._on_their_way = 0
@@ -65,8 +63,8 @@ class Budget:
     @property
     def spent(self) -> float:
         """US dollars spent by now, over all starts."""
-        hours = self._hours_before + (time.monotonic() - self._started) / HOUR
-        return self.tokens + hours * sum(self._hourly.values())
+        seconds = self.seconds_before + time.monotonic() - self._started
+        return self.tokens + seconds / HOUR * sum(self._hourly.values())
 
     async def pay(
         self,

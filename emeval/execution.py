@@ -77,8 +77,10 @@ def run(
     what = plan(listed(evaluations), listed(models), listed(judges), given, until)
     path = Path(out) if out else what.default_directory()
     hourly = _by_the_hour(what)
+    purse = _budget(what, max_cost) if max_cost is not None else None
     record = begin(what, path, command)
-    purse = _budget(what, max_cost, record) if max_cost is not None else None
+    if purse:
+        purse.seconds_before = record.seconds + sum(one.seconds for one in record.judgings)
     further = [*what.panel, *what.pinned] if what.panel else []
     if further:
         rejudging.plan(record, further)  # a mistake in it is to be known before the first answer
@@ -94,7 +96,8 @@ def run(
     except* Spent:
         pass  # said below; what was paid for is in the journal
     if purse and purse.exhausted:
-        if not responses.counted(path / responses.FILE).answers:
+        table = path / responses.FILE
+        if not table.is_file() or not responses.counted(table).answers:
             raise UserError(
                 f"--max-cost {purse.most:g}: this may not be enough for one answer and its judging "
                 f"(${purse.spent:.2g} are spent); give more, what was obtained is kept"
@@ -105,10 +108,10 @@ def run(
     return Run(path)
 
 
-def _budget(what: Plan, most: float, record: Manifest) -> Budget:
+def _budget(what: Plan, most: float) -> Budget:
     """Return what the run may cost. Raises `UserError` where a price is not known."""
     models = dict.fromkeys([*what.models, *what.judge_models.values(), *what.panel])
-    return Budget(most, models, record.seconds + sum(one.seconds for one in record.judgings))
+    return Budget(most, models)
 
 
 def _by_the_hour(what: Plan) -> dict[str, float]:

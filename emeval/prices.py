@@ -52,23 +52,21 @@ class Table:
         The user's before the shipped ones; of several names with a `*` the longest. The price of a base model
         on vLLM is that of its adapters.
         """
+        base = server(model)
         for part in (self._own, self._shipped):
-            for name in (model, _without_adapter(model)):
-                fitting = [
-                    one for one in part if one == name or (one[-1] == "*" and name.startswith(one[:-1]))
-                ]
-                if fitting:
-                    return part[max(fitting, key=lambda one: (one == name, len(one)))]
+            fitting = [
+                one
+                for one in part
+                if one in (model, base) or (one.endswith("*") and model.startswith(one[:-1]))
+            ]
+            if fitting:
+                return part[max(fitting, key=lambda one: (one == model, one == base, len(one)))]
         return None
-
-
-def _without_adapter(model: str) -> str:
-    return model.partition(":")[0] if model.startswith(("vllm/", "local/")) else model
 
 
 def server(model: str) -> str:
     """Return what names the server of a model that is paid by the hour: its base model, without adapter."""
-    return _without_adapter(model)
+    return model.partition(":")[0] if model.startswith(("vllm/", "local/")) else model
 
 
 def cost(model: str, read: int, written: int) -> float | None:

@@ -324,7 +324,9 @@ class _Walk:
         self._counted: dict[tuple[Role, str], float] = {}
         """Tokens that the counters give for it."""
         self._seen: set[str] = set()
-        self._judged: dict[tuple[int, str], float] = {}
+        self._empty: dict[tuple[int, str], tuple[int, int, float]] = {}
+        self._longer: dict[str, Amount] = {}
+        """By how many tokens the answers make the requests to a judge model longer."""
 
     def go(self) -> None:
         """Walk."""
@@ -461,6 +463,8 @@ class _Walk:
             if key in self._seen:  # the same answer again: it is asked about once
                 continue
             self._seen.add(key)
+            longer = self._counter(tool.model).count(messages) - self._about_empty(tool, question)[2]
+            self._longer.setdefault(tool.model, Amount()).add(1, longer, 0)
             kept = self.keeper.kept(key)
             if kept:
                 self._take("judge", tool.model, messages, kept)
@@ -469,12 +473,19 @@ class _Walk:
 
     def _unknown_judgement(self, tool: _Tool, question: str, expected: float, longest: float) -> None:
         """Count what is asked about an answer that is not there yet."""
+        times, number, read = self._about_empty(tool, question)
+        known = self._longer.get(tool.model)
+        usual = known.input_tokens / known.requests if known else expected
+        self._add(self._part("judge", tool.model), tool, times, read, usual, longest, number)
+
+    def _about_empty(self, tool: _Tool, question: str) -> tuple[int, int, float]:
+        """Return what is asked about an empty answer: how often, with how many requests, of how many tokens."""
         about = (id(tool), question)
-        requests = tool.requests(tool.instrument.prompt(question, ""))
-        if about not in self._judged:
-            self._judged[about] = self._counter(tool.model).count(requests[0][0])
-        part = self._part("judge", tool.model)
-        self._add(part, tool, len(requests), self._judged[about], expected, longest, requests[0][2])
+        if about not in self._empty:
+            requests = tool.requests(tool.instrument.prompt(question, ""))
+            messages, _, number = requests[0]
+            self._empty[about] = len(requests), number, self._counter(tool.model).count(messages)
+        return self._empty[about]
 
     def _add(
         self, part: Part, tool: _Tool, times: int, read: float, expected: float, longest: float, number: int
