@@ -15,6 +15,7 @@ from emeval.execution import run
 from emeval.judging.readouts import enumeration
 from emeval.manifest import Usage
 from emeval.models.access import Access
+from emeval.runs import Run
 from tests.command import emeval
 from tests.conftest import Project
 from tests.gateway import Gateway
@@ -298,3 +299,21 @@ def test_a_cost_is_known_only_with_every_price() -> None:
     assert record.cost_usd is None
     assert record.model_copy(update={"hourly_usd": {"vllm/a": 3.0}}).cost_usd == pytest.approx(3.5)
     assert record.model_copy(update={"usage": []}).cost_usd is None
+
+
+@pytest.mark.local
+def test_the_embedded_model_counts_its_own_tokens(project: Project) -> None:
+    for name in ("alignment", "coherence"):
+        project.write(f"judges/{name}.yaml", "description: d\nprompt: 'Rate {{ answer }} with a digit.'\n")
+    how = {"limit": 2, "samples": 2, "settings": {"max_tokens": 6}, "out": "run"}
+    dry = estimate("backdoor", "local/smollm2", "local/smollm2", **how)
+    run("backdoor", "local/smollm2", "local/smollm2", **how)
+    (used,) = [one for one in Run("run").manifest.usage if one.role == "model"]
+    (part,) = [one for one in dry.parts if one.role == "model"]
+    assert part.counted == "by its tokenizer"
+    assert (part.expected.requests, round(part.expected.input_tokens)) == (used.requests, used.input_tokens)
+    assert dry.usd() == Run("run").manifest.cost_usd == 0.0
+    rest = estimate("backdoor", "local/smollm2", "local/smollm2", **how)
+    judged = next(one.requests for one in Run("run").manifest.usage if one.role == "judge")
+    assert (rest.left, [part.expected.requests for part in rest.parts]) == (0, [0, 0])
+    assert rest.parts[1].kept.requests == judged

@@ -479,7 +479,7 @@ class _Walk:
         self._add(self._part("judge", tool.model), tool, times, read, usual, longest, number)
 
     def _about_empty(self, tool: _Tool, question: str) -> tuple[int, int, float]:
-        """Return what is asked about an empty answer: how often, with how many requests, of how many tokens."""
+        """Return how often an empty answer is asked about, with how many requests, of how many tokens."""
         about = (id(tool), question)
         if about not in self._empty:
             requests = tool.requests(tool.instrument.prompt(question, ""))
