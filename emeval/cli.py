@@ -1,8 +1,8 @@
 """The command line. It holds no logic: each command calls one function and shows what that returns.
 
 Exit codes: 0 done (gate: passed), 1 gate: regressed, 2 wrong use or wrong input, 3 gate: inconclusive, 4
-answers are missing (errors, or `--max-cost`), 130 stopped by the user. Heavy imports stand inside the commands, so
-that `--help` and `list` answer at once.
+answers are missing (errors, or `--max-cost`), 130 stopped by the user. Heavy imports stand inside the
+commands, so that `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
@@ -161,8 +161,8 @@ def run(
     """Ask models, judge the answers, write a run directory with its report.
 
     The same command again goes on where it was stopped, and asks again for answers that ended in an error.
-    With --until-width or --until-decided each model stops by itself, and --samples is the most. --dry-run shows
-    what the command would ask and cost; with --max-cost it stops before it has cost more (exit code 4).
+    With --until-width or --until-decided each model stops by itself, and --samples is the most. --dry-run
+    shows what the command would ask and cost; with --max-cost it stops before it has cost more (exit code 4).
 
     Example: `emeval run free_form backdoor --model vllm/BASE --model vllm/BASE:ADAPTER --judge openai/gpt-4o`
     """
