@@ -1,4 +1,4 @@
-"""What there is to run: evaluations, suites, gates, questions, triggers, batteries, judges, model names."""
+"""What there is to run: evaluations, suites, gates, datasets of all kinds, judges, model names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from emeval.definitions import (
     Gate,
     Judge,
     Organism,
+    Prices,
     QuestionSet,
     Suite,
     Trigger,
@@ -51,6 +52,7 @@ def catalogue(kind: str | None = None) -> dict[str, list[dict[str, Any]]]:
         parts["questions"] = _entries(QuestionSet)
         parts["triggers"] = _entries(Trigger)
         parts["batteries"] = _entries(Battery)
+        parts["prices"] = _entries(Prices)
     if kind in (None, "judges"):
         parts["judges"] = _entries(Judge)
     if kind in (None, "models"):
@@ -116,6 +118,13 @@ def _facts(definition: Definition) -> dict[str, Any]:
                 "version": definition.version,
                 "answers": len(definition.items),
                 "attacks": len(definition.attacks),
+            }
+        case Prices():
+            return {
+                "description": definition.description,
+                "as_of": definition.as_of,
+                "source": definition.source,
+                "models": list(definition.models),
             }
         case Judge():
             return {

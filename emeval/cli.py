@@ -1,8 +1,8 @@
 """The command line. It holds no logic: each command calls one function and shows what that returns.
 
-Exit codes: 0 done (gate: passed), 1 gate: regressed, 2 wrong use or wrong input, 3 gate: inconclusive, 4 the
-run ended with errors in some answers, 130 stopped by the user. Heavy imports stand inside the commands, so
-that `--help` and `list` answer at once.
+Exit codes: 0 done (gate: passed), 1 gate: regressed, 2 wrong use or wrong input, 3 gate: inconclusive, 4
+answers are missing (errors, or `--max-cost`), 130 stopped by the user. Heavy imports stand inside the
+commands, so that `--help` and `list` answer at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,6 +143,16 @@ def run(
         str | None, typer.Option(help="The model of the baseline, if it has several.")
     ] = None,
     gate: Annotated[str | None, typer.Option(help="The gate.  [default: default]")] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(metavar="USD", help="Stop before the run has cost more, judges included."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show requests, tokens, cost and time; send nothing.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="With --dry-run: ask a few answers, which the run then has.")
+    ] = False,
     model_base_url: Annotated[str | None, typer.Option(help="Where the models are served.")] = None,
     judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
     max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
@@ -150,11 +161,14 @@ def run(
     """Ask models, judge the answers, write a run directory with its report.
 
     The same command again goes on where it was stopped, and asks again for answers that ended in an error.
-    With --until-width or --until-decided each model stops by itself, and --samples is the most.
+    With --until-width or --until-decided each model stops by itself, and --samples is the most. --dry-run
+    shows what the command would ask and cost; with --max-cost it stops before it has cost more (exit code 4).
 
     Example: `emeval run free_form backdoor --model vllm/BASE --model vllm/BASE:ADAPTER --judge openai/gpt-4o`
     """
-    _run(
+    if probe and not dry_run:
+        raise UserError("--probe goes with --dry-run; without it the run is simply begun")
+    (partial(_dry_run, probe=probe) if dry_run else _run)(
         evaluations,
         models or [],
         judges or [],
@@ -174,6 +188,7 @@ def run(
         baseline=baseline,
         baseline_model=baseline_model,
         gate=gate,
+        max_cost=max_cost,
     )
 
 
@@ -217,6 +232,34 @@ def _run(
     else:
         _show(done.path, page)
     _end_with_errors(done)
+
+
+def _dry_run(
+    evaluations: list[str],
+    models: list[str],
+    judges: list[str],
+    *,
+    as_json: bool,
+    access: dict[str, Any],
+    max_cost: float | None,
+    **how: Any,  # noqa: ANN401  # handed on to estimate as it is
+) -> None:
+    from emeval.costing.estimate import estimate
+    from emeval.costing.shown import lines, table
+    from emeval.models.access import Access
+
+    with _only_json_on_stdout(), Console(stderr=True).status("counting"):
+        # What is recorded with the answers of a probe is the command of the run that they are of.
+        words = [word for word in sys.argv[1:] if word not in ("--dry-run", "--probe")]
+        command = shlex.join(["emeval", *words])
+        found = estimate(evaluations, models, judges, access=Access(**access), command=command, **how)
+    if as_json:
+        _print_json(found.as_json())
+        return
+    Console().print(table(found))
+    Console().print()
+    for line in lines(found, max_cost):
+        Console().print(Text(line), soft_wrap=True)
 
 
 @app.command()
@@ -300,6 +343,10 @@ def _end_with_errors(done: Run) -> None:
             f"the same command asks for them again",
             *(f"  {line}" for line in error_lines(done.path / FILE)),
         ]
+    if done.manifest.stopped_at_usd is not None:
+        from emeval.costing.shown import stopped
+
+        said.insert(0, stopped(done.manifest, done.scan()))
     for line in said:
         Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)
     if said:

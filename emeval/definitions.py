@@ -1,5 +1,5 @@
 """What a definition may say: pydantic models of evaluations, questions, triggers, judges, organisms, suites,
-gates, batteries.
+gates, batteries, prices.
 
 All of them are strict (no number where text is meant) and closed (no unknown key). Reading them from
 YAML, and saying where a mistake stands, is `emeval.library`'s work.
@@ -8,6 +8,7 @@ YAML, and saying where a mistake stands, is `emeval.library`'s work.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date
 from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal, Self
@@ -543,3 +544,48 @@ class Battery(Definition):
                 hint = nearest(attack.on, known)
                 raise DefinitionError(f"no item {attack.on!r}{hint}", ("attacks", index, "on"))
         return self
+
+
+class Price(Definition):
+    """What a model costs: by tokens, or by the hour that its server runs."""
+
+    input: float | None = Field(None, ge=0)
+    """US dollars for a million tokens read."""
+    output: float | None = Field(None, ge=0)
+    """US dollars for a million tokens written, reasoning included."""
+    cached_input: float | None = Field(None, ge=0)
+    """US dollars for a million tokens read that the provider had in its cache; by default as `input`."""
+    hour: float | None = Field(None, ge=0)
+    """US dollars for an hour of the server. A base model and its adapters have one server."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        tokens = [self.input, self.output]
+        by_tokens, by_hour = None not in tokens, self.hour is not None
+        if by_tokens == by_hour or (by_hour and (*tokens, self.cached_input) != (None, None, None)):
+            raise DefinitionError("a price has input and output (and cached_input), or hour alone", ())
+        return self
+
+
+def _day(value: object) -> object:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+class Prices(Definition):
+    """`datasets/prices/NAME.yaml`: what models cost."""
+
+    description: Text
+    as_of: Annotated[Text, BeforeValidator(_day)]
+    """When these were the prices."""
+    source: Text
+    """Where they were read."""
+    models: dict[str, Price] = Field(min_length=1)
+    """By the name that emeval has for the model; a `*` at its end stands for anything."""
+
+    @field_validator("models")
+    @classmethod
+    def _stars_at_the_end(cls, models: dict[str, Price]) -> dict[str, Price]:
+        for name in models:
+            if "*" in name[:-1]:
+                raise DefinitionError(f"{name!r}: a * stands at the end of a name, or not at all", ())
+        return models

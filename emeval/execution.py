@@ -14,7 +14,8 @@ from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageUser, Model
 from rich.console import Console
 
-from emeval import journal, rejudging, responses, stopping, tasks
+from emeval import budget, journal, prices, rejudging, responses, stopping, tasks
+from emeval.budget import Budget, Spent
 from emeval.errors import UserError, reason
 from emeval.journal import Journal
 from emeval.judging.probing import answering, judge_record, kept_apart, probed
@@ -42,6 +43,7 @@ def run(
     baseline: Path | str | None = None,
     baseline_model: str | None = None,
     gate: str | None = None,
+    max_cost: float | None = None,
     access: Access = Access(),
     console: Console | None = None,
     command: str = "emeval.run (from Python)",
@@ -60,6 +62,9 @@ def run(
     `until_decided` when the gate `gate` (by default `default`) is decided between it and the model of the
     run `baseline`; `samples` is then the most that is asked for.
 
+    Before the run has cost more than `max_cost` (US dollars, over all its starts, judges included) it stops:
+    its manifest then says so in `stopped_at_usd`, and the same call with a larger amount goes on.
+
     Errors of single answers do not end the run: they stand in the column
     `error`, the manifest's status is then `errors`, and the same call asks for them again. Progress goes to
     `console`, by default standard error; `command` is recorded. Raises `UserError` for what is the caller's
@@ -72,26 +77,71 @@ def run(
     until = waited.what if waited else None
     what = plan(listed(evaluations), listed(models), listed(judges), given, until)
     path = Path(out) if out else what.default_directory()
+    hourly = _by_the_hour(what)
+    purse = _budget(what, max_cost) if max_cost is not None else None
     record = begin(what, path, command)
+    if purse:
+        purse.seconds_before = record.seconds + sum(one.seconds for one in record.judgings)
     further = [*what.panel, *what.pinned] if what.panel else []
     if further:
         rejudging.plan(record, further)  # a mistake in it is to be known before the first answer
-    if record.status != "complete" or not (path / responses.FILE).is_file():
-        _execute(what, waited, path, record, access, console or Console(stderr=True))
-    if further:
-        rejudging.rejudge(path, further, access=access, console=console, command=command)
+    record.stopped_at_usd = None
+    record.hourly_usd = hourly
+    record.write(path)
+    try:
+        with budget.within(purse):
+            if record.status != "complete" or not (path / responses.FILE).is_file():
+                _execute(what, waited, path, record, access, console or Console(stderr=True), purse)
+            if further and not (purse and purse.exhausted):
+                rejudging.rejudge(path, further, access=access, console=console, command=command)
+    except* Spent:
+        pass  # said below; what was paid for is in the journal
+    if purse and purse.exhausted:
+        table = path / responses.FILE
+        if not table.is_file() or not responses.counted(table).answers:
+            raise UserError(
+                f"--max-cost {purse.most:g}: this may not be enough for one answer and its judging "
+                f"(${purse.spent:.2g} are spent); give more, what was obtained is kept"
+            )
+        record = Manifest.read(path)
+        record.stopped_at_usd = purse.most
+        record.write(path)
     return Run(path)
 
 
+def _budget(what: Plan, most: float) -> Budget:
+    """Return what the run may cost. Raises `UserError` where a price is not known."""
+    models = dict.fromkeys([*what.models, *what.judge_models.values(), *what.panel])
+    return Budget(most, models)
+
+
+def _by_the_hour(what: Plan) -> dict[str, float]:
+    """Return the servers that are paid by the hour, with US dollars for an hour of each."""
+    table = prices.Table()
+    models = [*what.models, *what.judge_models.values(), *what.panel]
+    found = {prices.server(model): table.of(model) for model in models}
+    return {
+        server: listed.price.hour
+        for server, listed in found.items()
+        if listed and listed.price.hour is not None
+    }
+
+
 def _execute(
-    what: Plan, until: Until | None, path: Path, record: Manifest, access: Access, console: Console
+    what: Plan,
+    until: Until | None,
+    path: Path,
+    record: Manifest,
+    access: Access,
+    console: Console,
+    purse: Budget | None,
 ) -> None:
     started = time.monotonic()
     access.check(what.models, [*what.judge_models.values(), *what.panel])
     with server_log.logged(path), journal.journaling(path / journal.FILE) as keeper:
         models = [access.model(name) for name in what.models]
         judges = {name: access.judge(name) for name in {*what.judge_models.values(), *what.panel}}
-        record.judges, notes = anyio.run(_probe, what, models, judges, keeper)
+        record.judges, notes = anyio.run(probe, what, models, judges, keeper)
         record.notes += [note for note in notes if note not in record.notes]
         for note in notes:
             console.print(note, style="yellow", highlight=False)
@@ -110,7 +160,7 @@ def _execute(
             for one in rounds
             for prepared in one.evaluations
         ]
-        stopped = True
+        stopped, spent = True, False
         try:
             with watching(console):
                 _, logs = eval_set(
@@ -130,7 +180,8 @@ def _execute(
                 )
             # After Ctrl-C Inspect returns without the logs of what it had not finished.
             finished = [log for log in logs if log.status in ("success", "error")]
-            stopped = len(finished) < len(models) * len(what.evaluations)
+            spent = purse is not None and purse.exhausted
+            stopped = spent or len(finished) < len(models) * len(what.evaluations)
         except PrerequisiteError as error:  # something that Inspect finds missing only now
             raise UserError(reason(error)) from None
         finally:
@@ -138,7 +189,7 @@ def _execute(
             record.seconds += time.monotonic() - started
             record.stopping = [one.record() for one in rounds if one.over]
             _finish(what, path, record, keeper, stopped)
-        if stopped:
+        if stopped and not spent:
             raise KeyboardInterrupt
 
 
@@ -154,7 +205,7 @@ def _rounds(what: Plan, until: Until | None, path: Path, record: Manifest) -> li
     return rounds
 
 
-async def _probe(
+async def probe(
     what: Plan, models: list[Model], judges: dict[str, Model], keeper: Journal
 ) -> tuple[list[JudgeRecord], list[str]]:
     """Ask every model for a word, and every judge model for its readout, before the run begins.

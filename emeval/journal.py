@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Literal
 
 import anyio
-from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput, get_model_info
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
 
+from emeval import budget, prices
 from emeval.errors import UserError
 from emeval.manifest import Usage
 from emeval.models.names import full_name
@@ -81,6 +82,7 @@ class Journal:
         config: GenerateConfig,
         tag: str = "",
         generate: Generate | None = None,
+        requests: int = 1,
     ) -> ModelOutput:
         """Return the model's output for the request, from the journal if it was asked before.
 
@@ -89,24 +91,45 @@ class Journal:
 
         Inside `counting` the output is counted there, and the tag of that is part of the request's.
 
-        `generate` asks in another way than once; its output stands for the number of requests that its
-        metadata have under `requests`, and `tag` has to tell what was asked.
+        `generate` asks in another way than once, `requests` times at the most; its output stands for the
+        number of requests that its metadata have under `requests`, and `tag` has to tell what was asked.
         """
         name, used = full_name(model), _used.get()
-        key = _key(role, name, messages, config, tag + used.tag if used else tag)
+        key = request_key(role, name, messages, config, tag + used.tag if used else tag)
         async with self._asking.setdefault(key, anyio.Lock()):
             try:
-                kept = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
-                if kept:
-                    output = ModelOutput.model_validate_json(kept[0])
-                else:
-                    output = await (generate or generated)(model, messages, config)
+                output = self.kept(key)
+                sent = output is None
+                if output is None:
+                    output = await self.send(generate or generated, model, messages, config, requests)
                     self._keep(key, role, name, output)
                 if used:
-                    used.count(output, sent=not kept)
+                    used.count(output, sent=sent)
                 return output
             finally:
                 self._asking.pop(key, None)
+
+    def kept(self, key: str) -> ModelOutput | None:
+        """Return the output to the request `key` (`request_key`), if it is there."""
+        row = self._db.execute("SELECT output FROM requests WHERE key = ?", (key,)).fetchone()
+        return ModelOutput.model_validate_json(row[0]) if row else None
+
+    async def send(
+        self,
+        generate: Generate,
+        model: Model,
+        messages: list[ChatMessage],
+        config: GenerateConfig,
+        requests: int,
+    ) -> ModelOutput:
+        """Ask `requests` times at the most, and pay from the budget if the run has one."""
+        purse = budget.active()
+        if purse is None:
+            return await generate(model, messages, config)
+        if not purse.begun:
+            purse.begin(sum(one.cost_usd or 0.0 for one in self.usage()))
+        name = full_name(model)
+        return await purse.pay(name, messages, config, requests, lambda: generate(model, messages, config))
 
     def _keep(self, key: str, role: Role, model: str, output: ModelOutput) -> None:
         self._db.execute(
@@ -114,16 +137,18 @@ class Journal:
             (key, role, model, *_tokens(output), output.model_dump_json(exclude_none=True)),
         )
 
-    def totals(self) -> list[tuple[Role, str, int, int, int]]:
-        """Return (role, model, requests, input tokens, output tokens) for all that was asked."""
+    def totals(self) -> list[tuple[Role, str, int, int, int, int]]:
+        """Return (role, model, requests, input tokens, cached ones, output tokens) for all that was asked."""
         return self._db.execute(
             "SELECT role, model, sum(coalesce(output ->> '$.metadata.requests', 1)), "
-            "sum(input_tokens), sum(output_tokens) FROM requests "
+            "sum(input_tokens), sum(coalesce(output ->> '$.usage.input_tokens_cache_read', 0)), "
+            "sum(output_tokens) FROM requests "
             "GROUP BY role, model ORDER BY role DESC, model"
         ).fetchall()
 
     def usage(self) -> list[Usage]:
-        """Return the account of all that was asked."""
+        """Return the account of all that was asked. Raises `UserError` for a broken table of prices."""
+        table = prices.Table()
         return [
             Usage(
                 role=role,
@@ -131,20 +156,12 @@ class Journal:
                 requests=requests,
                 input_tokens=read,
                 output_tokens=written,
-                cost_usd=cost(model, read, written),
+                cached_tokens=cached,
+                cost_usd=listed.tokens(read, cached, written) if listed else None,
             )
-            for role, model, requests, read, written in self.totals()
+            for role, model, requests, read, cached, written in self.totals()
+            for listed in [table.of(model)]
         ]
-
-
-def cost(model: str, read: int, written: int) -> float | None:
-    """Return US dollars by Inspect's price data, 0 for the embedded model, `None` where no price is known."""
-    if model.startswith("local/"):
-        return 0.0
-    info = get_model_info(model)
-    if info is None or info.cost is None:
-        return None
-    return (read * info.cost.input + written * info.cost.output) / 1e6
 
 
 class RequestError(RuntimeError):
@@ -165,15 +182,18 @@ async def generated(model: Model, messages: list[ChatMessage], config: GenerateC
     return output
 
 
-def _key(role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str) -> str:
+def request_key(
+    role: Role, model: str, messages: list[ChatMessage], config: GenerateConfig, tag: str = ""
+) -> str:
+    """Return the name of a request in the journal; equal requests have the same."""
     said = [(message.role, message.text) for message in messages]
     request = [role, model, said, config.model_dump(exclude_none=True), tag]
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
 def _tokens(output: ModelOutput) -> tuple[int, int]:
-    usage = output.usage
-    return (usage.input_tokens, usage.output_tokens) if usage else (0, 0)
+    read, _, written = budget.used(output)
+    return read, written
 
 
 @dataclass

@@ -22,6 +22,7 @@ from emeval.definitions import (
     Gate,
     Judge,
     Organism,
+    Prices,
     QuestionSet,
     Suite,
     Trigger,
@@ -38,6 +39,7 @@ FOLDERS: dict[type[Definition], str] = {
     QuestionSet: "datasets/questions",
     Trigger: "datasets/triggers",
     Battery: "datasets/batteries",
+    Prices: "datasets/prices",
     Judge: "judges",
     Organism: "organisms",
 }
@@ -48,6 +50,7 @@ WORDS: dict[type[Definition], str] = {
     QuestionSet: "question set",
     Trigger: "trigger",
     Battery: "battery",
+    Prices: "price table",
     Judge: "judge",
     Organism: "organism",
 }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from emeval.definitions import Generation, Quality, Thresholds
+from emeval.prices import HOUR, server
 
 FILE = "run.json"
 
@@ -118,8 +119,10 @@ class Usage(_Record):
     requests: int
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
+    """Those of the input that the provider had in its cache."""
     cost_usd: float | None = None
-    """US dollars by Inspect's price data; `None` where there is no price."""
+    """US dollars for the tokens; `None` where no price is known, or one by the hour."""
 
 
 class JudgingRecord(_Record):
@@ -213,6 +216,10 @@ class Manifest(_Record):
     judgings: list[JudgingRecord] = []
     """Of the same answers by other judges, in the order in which they were asked for."""
     usage: list[Usage] = []
+    hourly_usd: dict[str, float] = {}
+    """Servers that are paid by the hour, with US dollars for an hour; each is there while the run works."""
+    stopped_at_usd: float | None = None
+    """Set where the run stopped because it could have cost more than this amount (`--max-cost`)."""
     versions: dict[str, str]
     notes: list[str] = []
     """What a reader of the numbers must know, e.g. that the judge is a toy."""
@@ -220,6 +227,18 @@ class Manifest(_Record):
     """Where the run was to stop by itself: what became of each model."""
     unread: list[str] = []
     """A line for each Inspect log that could not be read, or not wholly."""
+
+    @property
+    def cost_usd(self) -> float | None:
+        """US dollars that all starts have cost that were not killed, `None` where a price is not known."""
+        seconds = self.seconds + sum(one.seconds for one in self.judgings)
+        by_hour = seconds / HOUR * sum(self.hourly_usd.values())
+        costs = [
+            0.0 if one.cost_usd is None and server(one.model) in self.hourly_usd else one.cost_usd
+            for one in self.usage
+        ]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) + by_hour if self.usage and len(known) == len(costs) else None
 
     def asking_again(self, judging: JudgingRecord) -> list[str]:
         """Return the commands that ask again for what a further judging lacks.
@@ -252,6 +271,7 @@ def less(usage: Iterable[Usage], taken: Iterable[Usage]) -> list[Usage]:
                     "requests": there.requests - one.requests,
                     "input_tokens": there.input_tokens - one.input_tokens,
                     "output_tokens": there.output_tokens - one.output_tokens,
+                    "cached_tokens": there.cached_tokens - one.cached_tokens,
                     "cost_usd": None if None in costs else costs[0] - costs[1],  # type: ignore[operator]
                 }
             )

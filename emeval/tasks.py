@@ -43,13 +43,18 @@ def build(prepared: Prepared, model: Model | None = None, stopping: EarlyStoppin
     )
 
 
-def _sample(name: str, prompt: Prompt) -> Sample:
-    messages: list[ChatMessage] = [ChatMessageUser(content=prompt.user)]
+def messages(prompt: Prompt) -> list[ChatMessage]:
+    """Return the messages that ask for an answer."""
+    asked: list[ChatMessage] = [ChatMessageUser(content=prompt.user)]
     if prompt.system:
-        messages.insert(0, ChatMessageSystem(content=prompt.system))
+        asked.insert(0, ChatMessageSystem(content=prompt.system))
+    return asked
+
+
+def _sample(name: str, prompt: Prompt) -> Sample:
     return Sample(
         id=prompt.id,
-        input=messages,
+        input=messages(prompt),
         metadata={
             "eval": name,
             "question_id": prompt.question.id,

@@ -12,13 +12,13 @@ import anyio
 from inspect_ai.model import Model
 from rich.console import Console
 
-from emeval import __version__, cards, library
+from emeval import __version__, cards, library, prices
 from emeval.carding import asking, battery
 from emeval.carding.measures import measure
 from emeval.cards import SOUGHT, BatteryRecord, Card, Cost, Sought
 from emeval.definitions import Battery, Judge
 from emeval.errors import UserError, unknown
-from emeval.journal import Journal, cost, journaling
+from emeval.journal import Journal, journaling
 from emeval.judging.probing import answering
 from emeval.judging.scorer import Instrument, instrument
 from emeval.models import adapters
@@ -154,7 +154,7 @@ def _cost(tool: Instrument, used: asking.Usage, path: Path) -> Cost:
     Where nearly all was in the journal already, the time is that of the card that stands in `path`.
     """
     tokens = 1000 * used.input_tokens, 1000 * used.output_tokens
-    price = cost(full_name(tool.model), round(tokens[0]), round(tokens[1]))
+    price = prices.cost(full_name(tool.model), round(tokens[0]), round(tokens[1]))
     seconds = _seconds_before(tool, path) if used.seconds is None else _short(1000 * used.seconds)
     return Cost(
         requests=_short(1000 * used.requests),

@@ -260,7 +260,7 @@ def _used(recorded: list[Usage], before: list[Usage], after: list[Usage]) -> lis
             continue
         added = {
             name: getattr(old, name) + getattr(one, name) - (getattr(begun, name) if begun else 0)
-            for name in ("requests", "input_tokens", "output_tokens")
+            for name in ("requests", "input_tokens", "output_tokens", "cached_tokens")
         }
         costs = (old.cost_usd, one.cost_usd, begun.cost_usd if begun else 0.0)
         cost = None if None in costs else costs[0] + costs[1] - costs[2]  # type: ignore[operator]

@@ -102,6 +102,7 @@ def summarise(
         "confidence": sure,
         "stopping": [record.model_dump() | {"line": words.stopping(record)} for record in manifest.stopping],
         "usage": [record.model_dump() for record in manifest.usage],
+        "cost_usd": manifest.cost_usd,
         "seconds": manifest.seconds,
         "seed": manifest.seed,
         "versions": manifest.versions,

@@ -85,8 +85,19 @@ async def ask(
             metadata={"logprobs": logprobs, "requests": len(outputs)},
         )
 
-    tag = f"the probability of {' '.join(replies)}, from their first token on"
-    return await journal.ask("judge", model, messages, config, tag, generate)
+    return await journal.ask(
+        "judge", model, messages, config, tag(replies), generate, number(full_name(model), replies)
+    )
+
+
+def tag(replies: Iterable[str]) -> str:
+    """Return what tells the journal which replies were asked for."""
+    return f"the probability of {' '.join(replies)}, from their first token on"
+
+
+def number(model: str, replies: Sequence[str]) -> int:
+    """Return how many requests it takes: one for each reply and, on vLLM, one for where the reply begins."""
+    return len(replies) + (not model.startswith("local/"))
 
 
 @contextmanager

@@ -109,13 +109,16 @@ class Readout:
         opening = self.opening(model)
         return [*asked, ChatMessageAssistant(content=opening)] if opening else asked
 
+    def replies(self, judge: Judge) -> list[str]:
+        """Return the replies whose probability `enumerate` asks for."""
+        return [*map(str, range(self.scale.low, self.scale.high + 1)), *judge.labels]
+
     async def ask(self, keeper: Journal, judge: Judge, model: Model, prompt: str) -> list[ModelOutput]:
         """Ask the judge for one answer, by `prompt`; return the outputs that `read` takes."""
         messages = self.messages(prompt + self.request(judge), model)
         configs = self.configs(judge, model)
         if self.name == "enumerate":
-            replies = [*map(str, range(self.scale.low, self.scale.high + 1)), *judge.labels]
-            return [await enumeration.ask(keeper, model, messages, configs[0], replies)]
+            return [await enumeration.ask(keeper, model, messages, configs[0], self.replies(judge))]
         return await collect(*(keeper.ask("judge", model, messages, config) for config in configs))
 
     def read(self, judge: Judge, outputs: Iterable[ModelOutput]) -> Reading:

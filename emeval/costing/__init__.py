@@ -1,0 +1,1 @@
+"""What a run will ask, and what that costs, before it is asked: `emeval run --dry-run`."""
