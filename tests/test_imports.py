@@ -37,6 +37,7 @@ ROOMS = (
     "progress",
     "rejudging",
     "execution",
+    "sweeping",
     "carding",
     "doctor",
     "cli",

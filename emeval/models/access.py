@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, reason, unknown
+from emeval.models import servers
 from emeval.models.address import fault
 from emeval.models.names import parse
 
@@ -25,10 +27,17 @@ class Access:
     model_base_url: str | None = None
     judge_base_url: str | None = None
     max_connections: int | None = None
+    server_args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `vllm serve` for the servers that are started for the models."""
 
-    def model(self, name: str) -> Model:
-        """Open a model that is evaluated."""
-        return open_model(name, self.model_base_url, self.max_connections)
+    def model(self, name: str, server_args: Mapping[str, Any] | None = None) -> Model:
+        """Open a model that is evaluated; `server_args` are its own, beside those of all models."""
+        return open_model(
+            name,
+            self.model_base_url,
+            self.max_connections,
+            server_args={**self.server_args, **(server_args or {})},
+        )
 
     def check(self, models: Iterable[str], judge_models: Iterable[str]) -> None:
         """Raise `UserError` if a base model on vLLM would be asked at two addresses.
@@ -53,8 +62,13 @@ def open_model(
     base_url: str | None = None,
     max_connections: int | None = None,
     role: str = "model",
+    *,
+    server_args: Mapping[str, Any] | None = None,
 ) -> Model:
-    """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach."""
+    """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach.
+
+    `server_args` are for the server that is started for a model on vLLM; one that runs already has its own.
+    """
     init_dotenv()  # as `inspect eval` does
     provider, slash, rest = name.partition("/")
     if not slash or not rest:
@@ -68,6 +82,7 @@ def open_model(
             base_url=base_url,
             config=GenerateConfig(max_retries=RETRIES, max_connections=max_connections),
             memoize=False,
+            **(server_args if provider == "vllm" and server_args else {}),
         )
     except UserError:
         raise
@@ -76,6 +91,7 @@ def open_model(
         raise UserError(f"{role} {name}: {reason(error)}; {advice}") from None
     if provider == "vllm":
         _pin_name(model)
+        servers.fit_rank(model)
     # vLLM's address is known to the provider only once it is asked.
     address = getattr(model.api, "base_url", None) or base_url
     if provider == "vllm":

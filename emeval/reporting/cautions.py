@@ -7,7 +7,7 @@ from typing import Any
 
 from emeval.definitions import UNREADABLE
 from emeval.judging.mixtures import mixture
-from emeval.manifest import Manifest, StopRecord
+from emeval.manifest import Manifest, SkipRecord, StopRecord
 from emeval.reporting.summary import CELL
 from emeval.reporting.words import DENOMINATORS, percent, plural, stopping
 
@@ -33,6 +33,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *manifest.notes,
         *(f"A log of this run is left out: {line}." for line in manifest.unread),
         *stopped(manifest.stopping, summary["confidence"]),
+        *skipped(manifest.skipped),
         *_errors(manifest, results, label),
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
@@ -42,6 +43,11 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *_judgings(manifest),
         *incoherent(named),
     ]
+
+
+def skipped(skips: Sequence[SkipRecord]) -> Iterator[str]:
+    """Say which checkpoints of a sweep could not be asked, and why."""
+    yield from (f"Checkpoint {one.where} could not be asked: {one.why.rstrip('.')}." for one in skips)
 
 
 def stopped(stops: Sequence[StopRecord], confidence: float) -> Iterator[str]:
@@ -59,9 +65,9 @@ def stopped(stops: Sequence[StopRecord], confidence: float) -> Iterator[str]:
 def _errors(manifest: Manifest, results: list[dict[str, Any]], label: dict[str, str]) -> Iterator[str]:
     if manifest.status == "started":
         yield "This run is not finished: the numbers are those of the answers there are so far."
-    asked = {row["model"] for row in results}
+    said = {row["model"] for row in results} | {one.model for one in manifest.skipped}
     for model in manifest.models:
-        if model.name not in asked:
+        if model.name not in said:
             yield f"There is no answer of {label[model.name]}."
     errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
     if errors:

@@ -14,7 +14,7 @@ from emeval.errors import UserError
 from emeval.judging.mixtures import instruments, mixture
 from emeval.manifest import EvalRecord
 from emeval.reporting import entrants, looks, onsets
-from emeval.reporting.cautions import incoherent, small, stopped
+from emeval.reporting.cautions import incoherent, skipped, small, stopped
 from emeval.reporting.entrants import Source
 from emeval.reporting.summary import CELL, correct
 from emeval.statistics import by_question, difference, rate
@@ -256,6 +256,7 @@ class Comparison:
         for source in self.sources:
             where = f"Run {source.name}: " if several else ""
             said += [f"{where}{note}" for note in source.manifest.notes]
+            said += [f"{where}{line}" for line in skipped(source.manifest.skipped)]
             if source.manifest.status == "started":
                 said.append(f"{where}not finished; the numbers are those of the answers there are so far.")
             used = instruments(source.table, [judge.name for judge in source.manifest.judges])
@@ -271,7 +272,10 @@ class Comparison:
         label = {entrant.name: entrant.label for entrant in self.entrants}
         shares = self._cells(self.table)
         held = shares.get(str(self.reference.name), set())
+        left_out = {(source.name, one.model) for source in self.sources for one in source.manifest.skipped}
         for entrant in self.entrants:
+            if (entrant.run, entrant.record.name) in left_out - {(entrant.run, name) for name in shares}:
+                continue  # said above
             if entrant.name not in shares:
                 said.append(f"There is no answer of {entrant.label}.")
             elif self.reference.kind == "model" and not held & shares[entrant.name]:
