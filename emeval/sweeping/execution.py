@@ -1,4 +1,4 @@
-"""Carrying a sweep out: the base and each checkpoint asked in turn, servers started and ended between them."""
+"""Carrying a sweep out: the base and each checkpoint asked in turn, servers started and ended meanwhile."""
 
 from __future__ import annotations
 
@@ -105,9 +105,7 @@ def _check(base: str, found: Sequence[Checkpoint], access: Access) -> None:
             "one; leave out --model-base-url and VLLM_BASE_URL, and emeval starts them"
         )
     if access.server_args and (running or base.startswith("local/")):
-        raise UserError(
-            "--server-arg: no server is started here that could be told; give it to the running one"
-        )
+        raise UserError("--server-arg: no server is started here; give the argument to the one that runs")
 
 
 class _Sweep:
@@ -225,7 +223,7 @@ class _Sweep:
         return ask(self._what, self._path, [model], self._judges, self._console)
 
     def _skip(self, name: str, why: str, record: Manifest) -> None:
-        """Go on without a checkpoint. Raises `UserError` for the base of adapters: nothing goes without it."""
+        """Go on without a checkpoint. Raises `UserError` for the base of adapters, without which none goes."""
         one = self._found.get(name)
         if one is None and any(other.adapter for other in self._found.values()):
             raise UserError(why)
