@@ -395,8 +395,8 @@ def _end_with_errors(done: Run) -> None:
         )
     if done.manifest.skipped:
         said.append(
-            f"{len(done.manifest.skipped)} of {len(done.manifest.models)} models could not be asked "
-            "(`skipped` in run.json); the same command tries them again"
+            f"not asked: {', '.join(one.where for one in done.manifest.skipped)} (`skipped` in run.json); "
+            "the same command tries again"
         )
     for line in said:
         Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)

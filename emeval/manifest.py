@@ -229,7 +229,7 @@ class Manifest(_Record):
     notes: list[str] = []
     """What a reader of the numbers must know, e.g. that the judge is a toy."""
     skipped: list[SkipRecord] = []
-    """Checkpoints of a sweep that could not be asked."""
+    """Checkpoints of a sweep that could not be asked; without an answer they are not among `models`."""
     stopping: list[StopRecord] = []
     """Where the run was to stop by itself: what became of each model."""
     unread: list[str] = []

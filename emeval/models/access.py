@@ -121,6 +121,8 @@ async def release(model: Model) -> None:
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
     if isinstance(model.api, OpenAICompatibleAPI):
+        if not hasattr(model.api, "client"):  # on vLLM, and its server did not come up
+            return
         await OpenAICompatibleAPI.aclose(model.api)
     else:
         await model.api.aclose()

@@ -17,7 +17,7 @@ from emeval import library
 from emeval.definitions import Organism
 from emeval.errors import UserError, reason
 from emeval.models import adapters, safetensors
-from emeval.models.names import family, parse, step_in
+from emeval.models.names import parse, step_in
 
 ADAPTER = "adapter_config.json"
 WEIGHTS = "config.json"
@@ -128,7 +128,7 @@ def _embedded(said: str) -> Iterator[Checkpoint]:
                 model=exact,
                 base=adapters.BASE,
                 step=checkpoint.step,
-                training=family(exact) or exact,
+                training=f"{adapters.PREFIX}{name}",
                 where=f"{name}@{checkpoint.step}",
                 adapter=True,
                 fault=fault,
@@ -176,18 +176,17 @@ def _no_step(folder: Path) -> str:
 
 def _in_folder(base: str, folder: Path) -> Checkpoint | None:
     """Return the checkpoint in a folder, `None` if its step is not known."""
-    named = step_in(folder.name)
-    step = _trained_for(folder / TRAINER) if named is None else named
+    step = step_in(folder.name)
+    if step is None:
+        step = _trained_for(folder / TRAINER)
     if step is None:
         return None
     adapter = (folder / ADAPTER).is_file() or not (folder / WEIGHTS).is_file()
-    prefix = f"{base}:" if adapter else "vllm/"
-    model = f"{prefix}{folder}"
     found = Checkpoint(
-        model=model,
+        model=f"{base}:{folder}" if adapter else f"vllm/{folder}",
         base=base,
         step=step,
-        training=f"{prefix}{folder.parent}" if named is None else family(model) or model,
+        training=f"{base}:{folder.parent}",
         where=library.shown(folder),
         adapter=adapter,
     )
@@ -293,12 +292,11 @@ def _on_hub(base: str, said: str, name: str, revision: str | None) -> Checkpoint
         adapter = file_exists(name, ADAPTER, revision=revision)
     except Exception as error:  # no such name, no network, no right to read it
         fault = f"the hub does not give it: {reason(error)}"
-    model = f"{base}:{said}" if adapter else f"vllm/{said}"
     return Checkpoint(
-        model=model,
+        model=f"{base}:{said}" if adapter else f"vllm/{said}",
         base=base,
         step=step,
-        training=family(model) or model.partition("@")[0],
+        training=f"{base}:{name}",
         where=said,
         adapter=adapter,
         fault=fault,

@@ -100,11 +100,14 @@ def marked(run: Path) -> Iterator[None]:
 
 
 def end_left_over(run: Path) -> int:
-    """End the servers that an earlier, killed start of the run has left, and return how many processes.
+    """End processes of servers of the run that nobody looks after any more, and return how many there were.
 
-    Only to be called where no other process works on the run.
+    A start of the run that was killed leaves its server behind, and a server that fails may leave parts of
+    itself. Only to be called where no other process works on the run.
     """
-    mine = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
+    this = psutil.Process()
+    looked_after = [this, *this.parents(), *this.children(recursive=True)]
+    mine = {process.pid for process in looked_after}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:

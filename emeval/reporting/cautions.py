@@ -65,9 +65,9 @@ def stopped(stops: Sequence[StopRecord], confidence: float) -> Iterator[str]:
 def _errors(manifest: Manifest, results: list[dict[str, Any]], label: dict[str, str]) -> Iterator[str]:
     if manifest.status == "started":
         yield "This run is not finished: the numbers are those of the answers there are so far."
-    said = {row["model"] for row in results} | {one.model for one in manifest.skipped}
+    asked = {row["model"] for row in results}
     for model in manifest.models:
-        if model.name not in said:
+        if model.name not in asked:
             yield f"There is no answer of {label[model.name]}."
     errors, answers = sum(row["errors"] for row in results), sum(row["answers"] for row in results)
     if errors:

@@ -272,10 +272,7 @@ class Comparison:
         label = {entrant.name: entrant.label for entrant in self.entrants}
         shares = self._cells(self.table)
         held = shares.get(str(self.reference.name), set())
-        left_out = {(source.name, one.model) for source in self.sources for one in source.manifest.skipped}
         for entrant in self.entrants:
-            if (entrant.run, entrant.record.name) in left_out - {(entrant.run, name) for name in shares}:
-                continue  # said above
             if entrant.name not in shares:
                 said.append(f"There is no answer of {entrant.label}.")
             elif self.reference.kind == "model" and not held & shares[entrant.name]:

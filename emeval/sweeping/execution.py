@@ -121,6 +121,7 @@ class _Sweep:
         self._console = console
         self._models: dict[str, Model] = {}
         self._judges: dict[str, Model] = {}
+        self._there: dict[str, int] = {}  # answers of earlier starts
 
     def carry_out(self) -> None:
         """Ask whatever has not all its answers yet."""
@@ -151,9 +152,9 @@ class _Sweep:
     def _todo(self, record: Manifest) -> list[str]:
         """Return the models that have not all their answers."""
         record.unread = responses.gather(self._path, record, responses.SO_FAR)
-        there = responses.answered_by(self._path / responses.SO_FAR)
+        self._there = responses.answered_by(self._path / responses.SO_FAR)
         each = self._what.size // len(self._what.models)
-        return [name for name in self._what.models if there.get(name, 0) < each]
+        return [name for name in self._what.models if self._there.get(name, 0) < each]
 
     def _ask_all(self, todo: Sequence[str], record: Manifest, keeper: Journal) -> None:
         started, stopped = time.monotonic(), True
@@ -218,17 +219,20 @@ class _Sweep:
         except UserError as error:
             if name in self._found and self._found[name].adapter and not servers.up(model):
                 raise  # the server of the base does not come up, for this checkpoint or another
+            servers.end_left_over(self._path)
             self._skip(name, str(error), record)
             return True
         return ask(self._what, self._path, [model], self._judges, self._console)
 
     def _skip(self, name: str, why: str, record: Manifest) -> None:
-        """Go on without a checkpoint. Raises `UserError` for the base of adapters, without which none goes."""
+        """Go on without a checkpoint. Raises `UserError` for the base of adapters: none goes without."""
         one = self._found.get(name)
         if one is None and any(other.adapter for other in self._found.values()):
             raise UserError(why)
         where = self._place(name)
         short = why.removeprefix(f"model {name}: ")
+        if not self._there.get(name):
+            record.models = [known for known in record.models if known.name != name]
         record.skipped.append(SkipRecord(model=name, step=one.step if one else None, where=where, why=short))
         say(self._console, f"skipped: {where}: {short}", style="red")
 
