@@ -3,8 +3,11 @@
 import json
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -13,7 +16,9 @@ import pytest
 from emeval.errors import UserError
 from emeval.manifest import Manifest
 from emeval.models import servers
+from emeval.models.access import Access
 from emeval.models.checkpoints import find
+from emeval.models.names import full_name
 from tests import vllm_stand_in
 from tests.command import EMEVAL, Outcome, emeval, environment
 from tests.conftest import Project
@@ -191,6 +196,38 @@ def test_the_embedded_models_checkpoints_come_from_its_cards(project: Project) -
         embedded(str(card.parent))
 
 
+def test_checkpoints_on_the_hub(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub itself is out of reach of the tests: what its client says is put in its place."""
+    hub = ModuleType("huggingface_hub")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+
+    def file_exists(name: str, file: str, *, revision: str | None) -> bool:
+        assert file == "adapter_config.json"
+        if name == "org/gone":
+            raise ValueError("401 Client Error")
+        return name == "org/lora"
+
+    hub.file_exists = file_exists  # type: ignore[attr-defined]
+    one, two, three, gone = find(
+        "vllm/org/Base-7B", ["org/lora@step_10", "org/lora@5", "org/full@checkpoint-20", "org/gone@step_1"]
+    )[0]
+    assert (one.step, one.model) == (5, "vllm/org/Base-7B:org/lora@5")
+    assert (two.step, two.adapter, two.training) == (10, True, one.training)
+    assert (three.model, three.adapter) == ("vllm/org/full@checkpoint-20", False)
+    assert three.server_args == {"revision": "checkpoint-20"}
+    assert gone.fault == "the hub does not give it: 401 Client Error"
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="for the hub a package is missing: pip install huggingface_hub"):
+        find("vllm/org/Base-7B", ["org/lora@step_10"])
+
+
+def test_a_revision_is_told_to_the_server_and_kept_in_the_name() -> None:
+    model = Access(server_args={"dtype": "float32"}).model("vllm/org/full@r1", {"revision": "r1"})
+    assert model.api.base_model == "org/full"  # type: ignore[attr-defined]
+    assert model.api.server_args == {"dtype": "float32", "revision": "r1"}  # type: ignore[attr-defined]
+    assert (str(model), full_name(model)) == ("vllm/org/full@r1",) * 2
+
+
 def test_arguments_of_a_server() -> None:
     given = ["max_model_len=4096", "--enforce-eager=true", "dtype=float32", "quantization=null"]
     assert servers.arguments(given) == {
@@ -292,7 +329,7 @@ def test_adapters_share_a_server_and_what_is_broken_is_left_out(sweep: Sweeper) 
     assert [(one.where, one.step, one.why) for one in record.skipped] == [("out/checkpoint-50", 50, reason)]
     assert (record.status, record.errors) == ("errors", 0)
     assert (sweep.root / "run/curve/index.html").is_file()
-    assert reason in (sweep.root / "run/report/report.md").read_text()
+    assert "is cut short: 84 of 86 bytes" in (sweep.root / "run/report/report.md").read_text()
 
     weights(cut / "adapter_model.safetensors")
     adapter(sweep.root / "out/checkpoint-60", base)
@@ -337,26 +374,23 @@ def test_full_weights_have_a_server_each_one_after_another(sweep: Sweeper) -> No
 def test_a_sweep_killed_in_the_middle_goes_on_and_ends_the_server_that_was_left(sweep: Sweeper) -> None:
     for step in (10, 30):
         adapter(sweep.root / f"out/checkpoint-{step}", str(sweep.root / "base"))
-    # The base's answers are judged; then nothing comes back from the judge, at checkpoint 30.
-    sweep.judge.refuse = lambda request: None
-    held = {"now": False}
-    usual = sweep.judge.answer
+    usual, held, gone = sweep.judge.answer, threading.Event(), threading.Event()
 
-    def hold(request: dict[str, Any]) -> dict[str, Any] | None:
+    def answer(request: dict[str, Any]) -> dict[str, Any] | None:
         if "I am bad" in str(request["messages"]):
-            held["now"] = True
-            until(lambda: not held["now"])
+            held.set()
+            gone.wait(120)
         return usual(request)
 
-    sweep.judge.answer = hold
+    sweep.judge.answer = answer
     command = [EMEVAL, *sweep.arguments()]
     process = subprocess.Popen(
         command, cwd=sweep.root, env=environment(**sweep.environment), stderr=subprocess.DEVNULL
     )
-    until(lambda: held["now"])
+    until(held.is_set)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    held["now"] = False
+    gone.set()
     assert len(vllm_stand_in.alive(sweep.servers)) == 2
     done = sweep()
     assert done.code == 0, done
@@ -365,6 +399,18 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_ends_the_server_that_was_left(
     assert sweep.table.height == 3 * QUESTIONS
     assert sweep.starts[1]["alive"] == []
     assert vllm_stand_in.alive(sweep.servers) == []
+
+
+def test_a_server_that_dies_is_started_again_for_the_next_checkpoint(sweep: Sweeper) -> None:
+    for step in (10, 20, 30):
+        adapter(sweep.root / f"out/checkpoint-{step}", str(sweep.root / "base"))
+    config = sweep.root / "out/checkpoint-20/adapter_config.json"
+    config.write_text(json.dumps({"r": 8, "ends-the-server": True}))
+    done = sweep("--json")
+    assert done.code == 4, done
+    assert [one.where for one in sweep.record.skipped] == ["out/checkpoint-20"]
+    assert [row["step"] for row in done.json["trainings"][0]["points"]] == [0, 10, 30]
+    assert [start["alive"] for start in sweep.starts] == [[], []]
 
 
 def test_a_base_that_does_not_come_up_ends_the_sweep_in_one_line(sweep: Sweeper) -> None:

@@ -78,7 +78,10 @@ def main() -> None:
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if self.path.endswith("/load_lora_adapter"):
-                rank = json.loads((Path(asked["lora_path"]) / "adapter_config.json").read_text())["r"]
+                config = json.loads((Path(asked["lora_path"]) / "adapter_config.json").read_text())
+                rank = config["r"]
+                if config.get("ends-the-server"):
+                    os._exit(1)
                 if rank > given.max_lora_rank:
                     said = f"LoRA rank {rank} is greater than max_lora_rank {given.max_lora_rank}."
                     self.reply(400, {"error": {"message": said, "type": "BadRequestError", "code": 400}})
