@@ -286,7 +286,12 @@ def sweep(
             seed=seed,
             out=out,
             settings=settings_from(set_ or []),
-            access=Access(model_base_url, judge_base_url, max_connections, arguments(server_arg or [])),
+            access=Access(
+                model_base_url=model_base_url,
+                judge_base_url=judge_base_url,
+                max_connections=max_connections,
+                server_args=arguments(server_arg or []),
+            ),
             console=console,
             command=shlex.join(["emeval", *sys.argv[1:]]),
         )
