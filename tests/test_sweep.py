@@ -398,7 +398,7 @@ def test_a_sweep_killed_in_the_middle_goes_on_and_ends_the_server_that_was_left(
     assert "ended 2 processes of a server that an earlier start had left" in done.err
     assert "1 of 1: out/checkpoint-30" in done.err
     assert sweep.table.height == 3 * QUESTIONS
-    assert sweep.starts[1]["alive"] == []
+    assert [start["alive"] for start in sweep.starts if start["alive"]] == []
     assert vllm_stand_in.alive(sweep.servers) == []
 
 
