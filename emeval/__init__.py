@@ -24,6 +24,7 @@ __all__ = [
     "rejudge",
     "run",
     "statistics",
+    "sweep",
 ]
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from emeval.models.access import Access
     from emeval.rejudging import rejudge
     from emeval.runs import Run
+    from emeval.sweeping import sweep
 
 _WHERE = {
     "Access": "models.access",
@@ -46,6 +48,7 @@ _WHERE = {
     "import_files": "importing",
     "rejudge": "rejudging",
     "run": "execution",
+    "sweep": "sweeping",
 }
 
 

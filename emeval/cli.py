@@ -263,6 +263,107 @@ def _dry_run(
 
 
 @app.command()
+def sweep(
+    evaluations: Annotated[
+        list[str], typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
+    ],
+    base: Annotated[str, typer.Option(help="The base model: vllm/BASE or local/smollm2.")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Option(
+            metavar="DIR",
+            help="A folder of checkpoints, a checkpoint, or org/name@REVISION; may be given several times.",
+        ),
+    ],
+    judges: Annotated[
+        list[str] | None,
+        typer.Option("--judge", help="A judge model (openai/gpt-4o), a judge, or alignment=MODEL."),
+    ] = None,
+    every: Annotated[
+        int | None, typer.Option(metavar="K", help="Each K-th checkpoint, counted back from the last.")
+    ] = None,
+    steps: Annotated[str | None, typer.Option(help="Only these steps, e.g. 10,20,40.")] = None,
+    samples: Annotated[int | None, typer.Option(help="Answers to each question in each condition.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many questions.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run directory.  [default: runs/NAMES-HASH]")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Every answer's own seed is drawn from it.  [default: 0]")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, e.g. trigger=date."),
+    ] = None,
+    server_arg: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="For a server that is started, e.g. max_model_len=4096."),
+    ] = None,
+    model_base_url: Annotated[str | None, typer.Option(help="Where the base is served.")] = None,
+    judge_base_url: Annotated[str | None, typer.Option(help="Where the judge models are served.")] = None,
+    max_connections: Annotated[int | None, typer.Option(help="Most requests at once to one model.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a base and the checkpoints of its training, one after another; show the curve and its onset.
+
+    LoRA adapters share one server, full weights have one each. A checkpoint that cannot be asked is skipped.
+    The same command again goes on where it was stopped, and asks checkpoints that came meanwhile.
+
+    Example: `emeval sweep free_form --base vllm/BASE --checkpoints out --judge openai/gpt-4o`
+    """
+    from emeval.comparing import compare as compare_
+    from emeval.models.access import Access
+    from emeval.models.servers import arguments
+    from emeval.sweeping import sweep as sweep_
+    from emeval.sweeping.shown import steps_from, written
+
+    console = Console(stderr=True)
+    with _only_json_on_stdout():
+        done = sweep_(
+            evaluations,
+            base,
+            checkpoints,
+            judges or [],
+            every=every,
+            steps=steps_from(steps),
+            samples=samples,
+            limit=limit,
+            seed=seed,
+            out=out,
+            settings=settings_from(set_ or []),
+            access=Access(
+                model_base_url=model_base_url,
+                judge_base_url=judge_base_url,
+                max_connections=max_connections,
+                server_args=arguments(server_arg or []),
+            ),
+            console=console,
+            command=shlex.join(["emeval", *sys.argv[1:]]),
+        )
+        with console.status("writing the report"):
+            pages = written(done)
+    summary = compare_([done]).summary()
+    if as_json:
+        _print_json(summary | {"pages": {name: str(page) for name, page in pages.items()}})
+    else:
+        _show_curve(summary, pages)
+    _end_with_errors(done)
+
+
+def _show_curve(summary: dict[str, Any], pages: dict[str, Path]) -> None:
+    from emeval.reporting.console import comparison_notes, curve_table, onset_lines
+
+    console = Console()
+    console.print()
+    console.print(curve_table(summary))
+    for line in onset_lines(summary):
+        console.print(Text(f"\n{line}"))
+    for note in comparison_notes(summary):
+        console.print(Text(f"\n{note}", style="yellow"))
+    console.print()
+    for name, page in pages.items():
+        console.print(Text(f"{name} {page}"), soft_wrap=True)
+
+
+@app.command()
 def rejudge(
     run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     judges: Annotated[
@@ -347,6 +448,11 @@ def _end_with_errors(done: Run) -> None:
         from emeval.costing.shown import stopped
 
         said.insert(0, stopped(done.manifest, done.scan()))
+    if done.manifest.skipped:
+        said.append(
+            f"not asked: {', '.join(one.where for one in done.manifest.skipped)} (`skipped` in run.json); "
+            "the same command tries again"
+        )
     for line in said:
         Console(stderr=True).print(line, style="red", highlight=False, soft_wrap=True)
     if said:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio
 import polars as pl
-from inspect_ai import eval_set
+from inspect_ai import Task, eval_set
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageUser, Model
 from rich.console import Console
@@ -150,9 +150,6 @@ def _execute(
             until.check(record)
         for line in responses.set_aside(path):
             console.print(f"{line}; the journal has its answers", style="yellow", highlight=False)
-        # Imported only now: hooks that are there when the first model is opened, Inspect announces on stdout.
-        from emeval.progress import watching
-
         rounds = _rounds(what, until, path, record)
         opened = dict(zip(what.models, models, strict=True))
         stopping_tasks = [
@@ -162,35 +159,59 @@ def _execute(
         ]
         stopped, spent = True, False
         try:
-            with watching(console):
-                _, logs = eval_set(
-                    stopping_tasks or [tasks.build(prepared) for prepared in what.evaluations],
-                    log_dir=str(path / responses.LOGS),
-                    model=None if stopping_tasks else models,
-                    model_roles={judge: judges[model] for judge, model in what.judge_models.items()},
-                    retry_attempts=0,
-                    retry_immediate=False,
-                    display="none",
-                    score_display=False,
-                    ctl_server=False,
-                    log_level="error",
-                    log_format="eval",
-                    # Evaluations of a model that stop together have to be asked at once.
-                    max_tasks=max(len(models), sum(len(one.evaluations) for one in rounds)),
-                )
-            # After Ctrl-C Inspect returns without the logs of what it had not finished.
-            finished = [log for log in logs if log.status in ("success", "error")]
+            # Evaluations of a model that stop together have to be asked at once.
+            at_once = max(len(models), sum(len(one.evaluations) for one in rounds))
+            stopped = not ask(what, path, models, judges, console, stopping_tasks, at_once)
             spent = purse is not None and purse.exhausted
-            stopped = spent or len(finished) < len(models) * len(what.evaluations)
-        except PrerequisiteError as error:  # something that Inspect finds missing only now
-            raise UserError(reason(error)) from None
         finally:
             # Also after Ctrl-C: what was obtained is read, and the same command goes on from here.
             record.seconds += time.monotonic() - started
             record.stopping = [one.record() for one in rounds if one.over]
-            _finish(what, path, record, keeper, stopped)
+            finish(what, path, record, keeper, stopped or spent)
         if stopped and not spent:
             raise KeyboardInterrupt
+
+
+def ask(
+    what: Plan,
+    path: Path,
+    models: Sequence[Model],
+    judges: Mapping[str, Model],
+    console: Console,
+    stopping_tasks: Sequence[Task] = (),
+    at_once: int = 1,
+) -> bool:
+    """Ask `models` all that the plan asks, judge it, and return whether that was finished (not after Ctrl-C).
+
+    The logs come to those that are there; what these have without an error is not asked again. `judges` holds
+    the judge models by name. With `stopping_tasks` each task has its model, and `at_once` of them are asked
+    at a time. Raises `UserError`.
+    """
+    # Imported only now: hooks that are there when the first model is opened, Inspect announces on stdout.
+    from emeval.progress import watching
+
+    try:
+        with watching(console):
+            _, logs = eval_set(
+                list(stopping_tasks) or [tasks.build(prepared) for prepared in what.evaluations],
+                log_dir=str(path / responses.LOGS),
+                log_dir_allow_dirty=True,  # a sweep asks its models one after another
+                model=None if stopping_tasks else list(models),
+                model_roles={judge: judges[model] for judge, model in what.judge_models.items()},
+                retry_attempts=0,
+                retry_immediate=False,
+                display="none",
+                score_display=False,
+                ctl_server=False,
+                log_level="error",
+                log_format="eval",
+                max_tasks=at_once,
+            )
+    except PrerequisiteError as error:  # something that Inspect finds missing only now
+        raise UserError(reason(error)) from None
+    # After Ctrl-C Inspect returns without the logs of what it had not finished.
+    finished = [log for log in logs if log.status in ("success", "error")]
+    return len(finished) >= len(models) * len(what.evaluations)
 
 
 def _rounds(what: Plan, until: Until | None, path: Path, record: Manifest) -> list[stopping.Rounds]:
@@ -214,30 +235,46 @@ async def probe(
     a reader has to know of the servers.
     """
     for model in models:
-        hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
-        await answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
-    asked = [(name, name, judge, judges[what.judge_models[name]]) for name, judge in what.judges.items()]
-    records = [judge_record(tool, what.judges[tool.name]) for tool in await probed(asked, keeper)]
-    panel = [
-        (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
-    ]
-    await probed(panel, keeper)
+        await greet(model, keeper)
+    records = await probe_judges(what, judges, keeper)
     notes = await kept_apart([*models, *judges.values()], keeper)
     for opened in {*models, *judges.values()}:
         await release(opened)
     return records, notes
 
 
-def _finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
+async def greet(model: Model, keeper: Journal) -> None:
+    """Ask a model for a word. Raises `UserError` where it does not answer."""
+    hello: list[ChatMessage] = [ChatMessageUser(content="Hello")]
+    await answering(f"model {full_name(model)}", keeper.ask("model", model, hello, PROBE, "probe"))
+
+
+async def probe_judges(what: Plan, judges: Mapping[str, Model], keeper: Journal) -> list[JudgeRecord]:
+    """Ask every judge model for its readout; return the judges of the run as they will be asked.
+
+    Those that judge afterwards are asked too. Raises `UserError`.
+    """
+    asked = [(name, name, judge, judges[what.judge_models[name]]) for name, judge in what.judges.items()]
+    records = [judge_record(tool, what.judges[tool.name]) for tool in await probed(asked, keeper)]
+    panel = [
+        (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
+    ]
+    await probed(panel, keeper)
+    return records
+
+
+def finish(what: Plan, path: Path, record: Manifest, keeper: Journal, stopped: bool) -> None:
     """Read the logs into the table, and what was used into the manifest."""
     record.unread = responses.gather(path, record)
     most = {prepared.name: prepared.evaluation.generation.max_tokens for prepared in what.evaluations}
     responses.note_cut(path, record, most)
     (path / responses.SO_FAR).unlink(missing_ok=True)
-    found = responses.counted(path / responses.FILE)
-    missing = what.size - sum(one.saved for one in record.stopping) - found.answers
+    asked = set(what.models) - {one.model for one in record.skipped}
+    found = responses.counted(path / responses.FILE, asked)
+    wanted = len(asked) * what.size // len(what.models)
+    missing = wanted - sum(one.saved for one in record.stopping) - found.answers
     record.errors = found.errors + (0 if stopped else missing)
-    record.status = "started" if stopped else "errors" if record.errors else "complete"
+    record.status = "started" if stopped else "errors" if record.errors or record.skipped else "complete"
     record.finished = now()
     record.usage = keeper.usage()
     # What is new here, or was lost to an error, a further judging does not have yet.

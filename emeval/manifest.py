@@ -42,6 +42,8 @@ class ModelRecord(_Record):
     step: int | None = None
     adapter_sha256: str | None = None
     """SHA-256 of the adapter's file, where it is ours to know (`local/` models)."""
+    training: str | None = None
+    """What the checkpoints of one training share; `None` where the name says it, or nothing does."""
 
 
 class CueRecord(_Record):
@@ -192,6 +194,16 @@ class StopRecord(_Record):
     """The same in a sentence."""
 
 
+class SkipRecord(_Record):
+    """A checkpoint of a sweep that could not be asked. The same command tries it again."""
+
+    model: str
+    step: int | None
+    where: str
+    """Its folder or name, as a message names it."""
+    why: str
+
+
 class Manifest(_Record):
     """The content of `run.json`."""
 
@@ -223,6 +235,8 @@ class Manifest(_Record):
     versions: dict[str, str]
     notes: list[str] = []
     """What a reader of the numbers must know, e.g. that the judge is a toy."""
+    skipped: list[SkipRecord] = []
+    """Checkpoints of a sweep that could not be asked; without an answer they are not among `models`."""
     stopping: list[StopRecord] = []
     """Where the run was to stop by itself: what became of each model."""
     unread: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from emeval.judging import verdict_like
 from emeval.judging.beside import ORDER, Beside, Group, Places
 from emeval.judging.columns import JUDGE_COLUMNS, is_further, judged_by
 from emeval.judging.scorer import verdict
-from emeval.manifest import TABLE, Manifest
+from emeval.manifest import TABLE, Manifest, ModelRecord
 from emeval.models.names import parse
 
 FILE = TABLE
@@ -193,9 +193,18 @@ class Counts(NamedTuple):
     errors: int
 
 
-def counted(path: Path) -> Counts:
-    """Count the answers in the table `path`, and those that ended in an error."""
-    return Counts(*pl.scan_parquet(path).select(pl.len(), pl.col("error").count()).collect().row(0))
+def counted(path: Path, models: Collection[str] | None = None) -> Counts:
+    """Count the answers in the table `path` (of these models), and those that ended in an error."""
+    table = pl.scan_parquet(path)
+    if models is not None:
+        table = table.filter(pl.col("model").is_in(list(models)))
+    return Counts(*table.select(pl.len(), pl.col("error").count()).collect().row(0))
+
+
+def answered_by(path: Path) -> dict[str, int]:
+    """Return how many answers without an error the table `path` holds of each model."""
+    answers = pl.scan_parquet(path).filter(pl.col("error").is_null())
+    return dict(answers.group_by("model").len().collect().iter_rows())
 
 
 def stopped(sample: EvalSample) -> bool:
@@ -246,6 +255,9 @@ def _batches(
     thresholds = {record.name: record.thresholds for record in manifest.evaluations}[evaluation]
     judges = [judge for record in manifest.evaluations for judge in record.judges]
     places = known.places(group)
+    whose = {record.name: record for record in manifest.models}.get(model) or ModelRecord(
+        **parse(model)._asdict()
+    )
     most = {record.model: record.asked for record in manifest.stopping if evaluation in record.evaluations}
     with ExitStack() as stack:
         archives = [stack.enter_context(_Archive(path)) for path in logs]
@@ -257,7 +269,7 @@ def _batches(
             batch = ordered[start : start + BATCH]
             there = sorted(places[name] for name in batch if name in places)
             samples = (_newest(name, archives) for name in batch if name not in places)
-            rows = [_row(manifest.run, model, sample, judges, thresholds) for sample in samples if sample]
+            rows = [_row(manifest.run, whose, sample, judges, thresholds) for sample in samples if sample]
             frame = pl.DataFrame(rows, schema=columns, orient="row")
             frame = frame.with_columns(verdict_like.flags(frame["response"]))
             if there:
@@ -353,9 +365,11 @@ def judged(
 
 
 def _row(
-    run: str, model: str, sample: EvalSample, judges: list[str], thresholds: Thresholds
+    run: str, model: ModelRecord, sample: EvalSample, judges: list[str], thresholds: Thresholds
 ) -> dict[str, Any]:
-    row = judged(run, model, sample.metadata, _noted(sample), judges, thresholds) | answered(sample)
+    row = judged(run, model.name, sample.metadata, _noted(sample), judges, thresholds) | answered(sample)
+    # A sweep knows more of a checkpoint than its name says.
+    row |= {"base_model": model.base_model, "adapter": model.adapter, "step": model.step}
     if row["error"] is not None:
         row["misaligned"] = None
     return row

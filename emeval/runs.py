@@ -45,6 +45,9 @@ class Plan:
     """`NAME=MODEL` for each judge that has a judge model of its own, there too."""
     until: str | None = None
     """What the run waits for, if it is to stop by itself."""
+    sweep: tuple[str, ...] = ()
+    """Of a sweep: its base, and where its checkpoints were looked for. These stand in the plan's identity for
+    the models, so that checkpoints that come later belong to the same run."""
 
     @property
     def judges(self) -> dict[str, Judge]:
@@ -65,11 +68,11 @@ class Plan:
         """Return what two runs must have in common to be the same run."""
         files = {
             name: adapter.sha256
-            for name in sorted({*self.models, *self.judge_models.values()})
+            for name in sorted({*(() if self.sweep else self.models), *self.judge_models.values()})
             if (adapter := adapters.of(name))
         }
         return {
-            "models": self.models,
+            **({"sweep": list(self.sweep)} if self.sweep else {"models": self.models}),
             **({"adapters": files} if files else {}),
             "seed": self.seed,
             **({"until": self.until} if self.until else {}),

@@ -40,6 +40,7 @@ ROOMS = (
     "rejudging",
     "execution",
     "costing",
+    "sweeping",
     "carding",
     "doctor",
     "cli",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from inspect_ai._util.dotenv import init_dotenv
 from inspect_ai.model import GenerateConfig, Model, get_model
 
 from emeval.errors import UserError, unknown
-from emeval.models import server_log
+from emeval.models import server_log, servers
 from emeval.models.address import fault
 from emeval.models.names import parse
 from emeval.models.server_faults import told
@@ -28,10 +30,17 @@ class Access:
     model_base_url: str | None = None
     judge_base_url: str | None = None
     max_connections: int | None = None
+    server_args: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of `vllm serve` for the servers that are started for the models."""
 
-    def model(self, name: str) -> Model:
-        """Open a model that is evaluated."""
-        return open_model(name, self.model_base_url, self.max_connections)
+    def model(self, name: str, server_args: Mapping[str, Any] = MappingProxyType({})) -> Model:
+        """Open a model that is evaluated; `server_args` are its own, beside those of all models."""
+        return open_model(
+            name,
+            self.model_base_url,
+            self.max_connections,
+            server_args={**self.server_args, **server_args},
+        )
 
     def check(self, models: Iterable[str], judge_models: Iterable[str]) -> None:
         """Raise `UserError` if a base model on vLLM would be asked at two addresses.
@@ -56,8 +65,14 @@ def open_model(
     base_url: str | None = None,
     max_connections: int | None = None,
     role: str = "model",
+    *,
+    server_args: Mapping[str, Any] = MappingProxyType({}),
 ) -> Model:
-    """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach."""
+    """Return the Inspect model `name`. Raises `UserError` if it is unknown, has no key or is out of reach.
+
+    `server_args` are for the server that is started for a model on vLLM; one that runs already has its own.
+    With a `revision` among them the name ends in it (`vllm/org/name@REVISION`): the server wants them apart.
+    """
     init_dotenv()  # as `inspect eval` does
     provider, slash, rest = name.partition("/")
     if not slash or not rest:
@@ -69,10 +84,11 @@ def open_model(
         check_adapter(f"{role} {name}", parse(name).adapter)
     try:
         model = get_model(
-            name,
+            name.removesuffix(f"@{server_args['revision']}") if "revision" in server_args else name,
             base_url=base_url,
             config=GenerateConfig(max_retries=RETRIES, max_connections=max_connections),
             memoize=False,
+            **(server_args if provider == "vllm" else {}),
         )
     except UserError:
         raise
@@ -80,7 +96,8 @@ def open_model(
         advice = "`emeval doctor` shows what is configured"
         raise UserError(f"{role} {name}: {told(error)}; {advice}") from None
     if provider == "vllm":
-        _pin_name(model)
+        _pin_name(model, rest)
+        servers.fit_rank(model)
     # vLLM's address is known to the provider only once it is asked.
     address = getattr(model.api, "base_url", None) or base_url
     if provider == "vllm":
@@ -96,15 +113,16 @@ def open_model(
     return model
 
 
-def _pin_name(model: Model) -> None:
-    """Keep the adapter in the name of a model on vLLM.
+def _pin_name(model: Model, name: str) -> None:
+    """Keep the adapter, or the revision, in the name of a model on vLLM.
 
     Inspect's provider drops it with the first request (inspect_ai 0.3.285): later logs of the run would take
     every adapter for its base model.
     """
-    api, name = model.api, model.api.model_name
+    api = model.api
     kept = property(lambda _: name, lambda _, __: None)
     api.__class__ = type(type(api).__name__, (type(api),), {"model_name": kept})
+    api.qualified_model_name = f"vllm/{name}"
 
 
 async def release(model: Model) -> None:
@@ -115,7 +133,7 @@ async def release(model: Model) -> None:
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
     if isinstance(model.api, OpenAICompatibleAPI) and not hasattr(model.api, "client"):
-        return  # vLLM's provider connects with its first request, and what was to be asked was in the journal
+        return  # vLLM's provider connects with its first request: none was sent, or the server did not come up
     if isinstance(model.api, OpenAICompatibleAPI):
         await OpenAICompatibleAPI.aclose(model.api)
     else:

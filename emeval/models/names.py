@@ -43,17 +43,19 @@ def parse(name: str) -> ModelName:
     """
     provider, slash, rest = name.partition("/")
     if not slash:
-        steps = _STEP.findall(name)
-        return ModelName(name, name, None, int(steps[-1]) if steps else None)
+        return ModelName(name, name, None, step_in(name))
     base, colon, adapter = rest.partition(":") if provider in ("vllm", "local") else (rest, "", "")
     local = LOCAL_ADAPTER.fullmatch(adapter) if provider == "local" else None
     if local and local["step"]:
         scaled = f"{local['adapter']} x{local['scale']}" if local["scale"] else local["adapter"]
         return ModelName(name, f"{provider}/{base}", scaled, int(local["step"]))
-    steps = _STEP.findall(adapter or base)
-    return ModelName(
-        name, f"{provider}/{base}", adapter if colon else None, int(steps[-1]) if steps else None
-    )
+    return ModelName(name, f"{provider}/{base}", adapter if colon else None, step_in(adapter or base))
+
+
+def step_in(text: str) -> int | None:
+    """Return the training step that a name or a path ends in: `@120`, `checkpoint-120`, `step_120`."""
+    steps = _STEP.findall(text)
+    return int(steps[-1]) if steps else None
 
 
 def family(name: str) -> str | None:

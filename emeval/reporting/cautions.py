@@ -7,7 +7,7 @@ from typing import Any
 
 from emeval.definitions import UNREADABLE
 from emeval.judging.mixtures import mixture
-from emeval.manifest import Manifest, StopRecord
+from emeval.manifest import Manifest, SkipRecord, StopRecord
 from emeval.reporting.summary import CELL
 from emeval.reporting.words import DENOMINATORS, percent, plural, stopping
 
@@ -33,6 +33,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *manifest.notes,
         *(f"A log of this run is left out: {line}." for line in manifest.unread),
         *stopped(manifest.stopping, summary["confidence"]),
+        *skipped(manifest.skipped),
         *_errors(manifest, results, label),
         *small(named, summary["denominator"]),
         *_judges(manifest, results),
@@ -42,6 +43,11 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *_judgings(manifest),
         *incoherent(named),
     ]
+
+
+def skipped(skips: Sequence[SkipRecord]) -> Iterator[str]:
+    """Say which checkpoints of a sweep could not be asked, and why."""
+    yield from (f"Checkpoint {one.where} could not be asked: {one.why.rstrip('.')}." for one in skips)
 
 
 def stopped(stops: Sequence[StopRecord], confidence: float) -> Iterator[str]:

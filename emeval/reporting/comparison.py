@@ -14,7 +14,7 @@ from emeval.errors import UserError
 from emeval.judging.mixtures import instruments, mixture
 from emeval.manifest import EvalRecord
 from emeval.reporting import entrants, looks, onsets
-from emeval.reporting.cautions import incoherent, small, stopped
+from emeval.reporting.cautions import incoherent, skipped, small, stopped
 from emeval.reporting.entrants import Source
 from emeval.reporting.summary import CELL, correct
 from emeval.statistics import by_question, difference, rate
@@ -256,6 +256,7 @@ class Comparison:
         for source in self.sources:
             where = f"Run {source.name}: " if several else ""
             said += [f"{where}{note}" for note in source.manifest.notes]
+            said += [f"{where}{line}" for line in skipped(source.manifest.skipped)]
             if source.manifest.status == "started":
                 said.append(f"{where}not finished; the numbers are those of the answers there are so far.")
             used = instruments(source.table, [judge.name for judge in source.manifest.judges])

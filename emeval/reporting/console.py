@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,38 @@ def comparison_table(summary: dict[str, Any]) -> Table:
             p_value(found["p_holm"]) if found else "",
         )
     return table
+
+
+def curve_table(summary: dict[str, Any]) -> Table:
+    """Return the curves of a comparison over training as a table for the terminal: a row for each step.
+
+    The training has a column where there are several; each evaluation and condition has one.
+    """
+    trainings = summary["trainings"]
+    points = [row for training in trainings for row in training["points"]]
+    cells = list(dict.fromkeys((row["eval"], row["condition"]) for row in points))
+    several, evaluations = len(trainings) > 1, {evaluation for evaluation, _ in cells}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    if several:
+        table.add_column("training", overflow="fold")
+    table.add_column("step", justify="right")
+    for evaluation, condition in cells:
+        heading = condition if len(evaluations) == 1 else f"{evaluation}, {condition}"
+        table.add_column(Text(heading), justify="right")
+    for training in trainings:
+        there = {(row["step"], row["eval"], row["condition"]): row for row in training["points"]}
+        for step in sorted({row["step"] for row in training["points"]}):
+            shown = [there.get((step, *cell)) for cell in cells]
+            table.add_row(
+                *[Text(training["label"])] * several,
+                f"{step:,}",
+                *(_counted(row) if row else "" for row in shown),
+            )
+    return table
+
+
+def _counted(row: Mapping[str, Any]) -> str:
+    return f"{row['hits']} / {row['n']}  {percent(row['rate'])} ({interval(row['low'], row['high'])})"
 
 
 def comparison_notes(summary: dict[str, Any]) -> list[str]:

@@ -12,7 +12,6 @@ import polars as pl
 
 from emeval.errors import UserError, unknown
 from emeval.manifest import Manifest, ModelRecord
-from emeval.models.names import family
 from emeval.reporting import lineup
 
 
@@ -58,7 +57,7 @@ def entrants(sources: Sequence[Source]) -> list[Entrant]:
     """Return the models of all runs, in the order of the runs and of their lists."""
     asked = [(source.name, record) for source in sources for record in source.manifest.models]
     times = Counter(record.name for _, record in asked)
-    trained = {record.name: family(record.name) for _, record in asked}
+    trained = {record.name: lineup.family(record) for _, record in asked}
     # Steps of one training may be spread over runs, unless one step was asked in two of them.
     split = {trained[name] for name, number in times.items() if number > 1}
     training = [_named(run, trained[r.name], trained[r.name] in split) for run, r in asked]
@@ -110,7 +109,7 @@ def start(members: Sequence[Entrant], there: Sequence[Entrant]) -> tuple[Entrant
         for entrant in there
         if entrant.record.name == first.record.base_model and entrant.record.adapter is None
     ]
-    if bases and first.record.adapter is not None:
+    if bases and first.record.base_model != first.record.name:
         return next((base for base in bases if base.run == first.run), bases[0]), "the base model"
     return first, "step 0" if first.record.step == 0 else "the first step"
 
@@ -138,7 +137,8 @@ def reference_of(
     if len(there) == 1:
         label = first or "each evaluation's reference condition"
         return Reference("condition", None, label, "the reference condition, since there is one model only")
-    bases = {entrant.record.base_model for entrant in there if entrant.record.adapter is not None}
+    made = [entrant.record for entrant in there if entrant.record.base_model != entrant.record.name]
+    bases = {record.base_model for record in made}
     for entrant in there:
         if entrant.record.adapter is None and entrant.record.name in bases:
             return Reference("model", entrant.name, entrant.label, "a base model of the others")

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from emeval.manifest import ModelRecord
-from emeval.models.names import family
+from emeval.models import names as model_names
 from emeval.reporting.words import short_names
+
+
+def family(model: ModelRecord) -> str | None:
+    """Return what the checkpoints of one training share: as recorded, else as the name says."""
+    return model.training or model_names.family(model.name)
 
 
 def families(models: Sequence[ModelRecord]) -> dict[str, list[ModelRecord]]:
     """Return the checkpoints of each training that has at least two steps among `models`, by rising step.
 
-    Its key is what `emeval.models.names.family` returns.
+    Its key is what `family` returns.
     """
     found: dict[str, list[ModelRecord]] = {}
     for model in models:
-        name = family(model.name)
+        name = family(model)
         if name is not None:
             found.setdefault(name, []).append(model)
     return {
@@ -34,10 +39,10 @@ def intermediate(models: Sequence[ModelRecord]) -> list[ModelRecord]:
 
 
 def ordered(models: Sequence[ModelRecord]) -> list[ModelRecord]:
-    """Return `models` as a report shows them: without adapter, with adapter, intermediate checkpoints."""
+    """Return `models` as a report shows them: bases, what was made of them, intermediate checkpoints."""
     later = intermediate(models)
     first = [model for model in models if model not in later]
-    return [*sorted(first, key=lambda model: model.adapter is not None), *later]
+    return [*sorted(first, key=lambda model: model.base_model not in (None, model.name)), *later]
 
 
 def shared_base(models: Sequence[ModelRecord]) -> str | None:

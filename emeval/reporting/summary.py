@@ -12,7 +12,6 @@ from emeval import __version__
 from emeval.definitions import UNREADABLE
 from emeval.judging.mixtures import instruments
 from emeval.manifest import EvalRecord, Manifest, StopRecord
-from emeval.models.names import family
 from emeval.reporting import (
     calibration,
     flagged,
@@ -133,7 +132,7 @@ def _models(manifest: Manifest) -> list[dict[str, Any]]:
     later = lineup.intermediate(models)
     return [
         model.model_dump()
-        | {"label": label[model.name], "family": family(model.name), "intermediate": model in later}
+        | {"label": label[model.name], "family": lineup.family(model), "intermediate": model in later}
         for model in models
     ]
 
@@ -153,7 +152,7 @@ def _checkpoints(manifest: Manifest, results: list[dict[str, Any]]) -> list[dict
         for name, members in lineup.families(there).items():
             steps = [(model.step, model.name) for model in members]
             base = members[0].base_model
-            if members[0].step and members[0].adapter is not None and base is not None:
+            if members[0].step and base not in (None, members[0].name):
                 steps = [(0, base), *steps]
             rows += [
                 {"eval": evaluation.name, "family": name, "label": label[name], "model": model}

@@ -1,0 +1,3 @@
+"""The checkpoints of a training, one after another, and the curve over its steps: `emeval.sweep`."""
+
+from emeval.sweeping.execution import sweep as sweep

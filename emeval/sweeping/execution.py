@@ -1,0 +1,253 @@
+"""Carrying a sweep out: the base and each checkpoint asked in turn, servers started and ended meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+from inspect_ai.model import Model
+from rich.console import Console
+
+from emeval import journal, rejudging, responses
+from emeval.errors import UserError
+from emeval.execution import ask, finish, greet, probe_judges
+from emeval.journal import Journal
+from emeval.manifest import JudgeRecord, Manifest, ModelRecord, SkipRecord
+from emeval.models import checkpoints as trainings
+from emeval.models import server_log, servers
+from emeval.models.access import Access, refuse_running_loop, release
+from emeval.models.checkpoints import Checkpoint
+from emeval.models.names import parse
+from emeval.runs import Plan, Run, begin, listed, plan
+from emeval.sweeping.shown import left, say
+
+
+def sweep(
+    evaluations: str | Sequence[str],
+    base: str,
+    checkpoints: str | Path | Sequence[str | Path],
+    judges: str | Sequence[str] = (),
+    *,
+    every: int | None = None,
+    steps: Sequence[int] = (),
+    samples: int | None = None,
+    limit: int | None = None,
+    seed: int | None = None,
+    out: Path | str | None = None,
+    settings: dict[str, Any] | None = None,
+    access: Access = Access(),
+    console: Console | None = None,
+    command: str = "emeval.sweep (from Python)",
+) -> Run:
+    """Ask a base model and the checkpoints of its trainings, one after another, in one run directory.
+
+    `checkpoints` are folders of checkpoints, checkpoints, names on the hub (`org/name@REVISION`), or adapters
+    of the embedded model; `every` and `steps` choose among their steps as for
+    `emeval.models.checkpoints.find`. Adapters share a server of the base; full weights have a server each, of
+    which the one is gone before the next comes up. What else there is, is as for `emeval.run`.
+
+    A checkpoint that cannot be asked is left out and stands in the manifest's `skipped`. The same call goes
+    on where it was stopped: what has all its answers is neither opened nor served again, what was skipped is
+    tried again, and checkpoints that came meanwhile are asked too. Raises `UserError` for what is the
+    caller's to mend, and where the base that adapters need cannot be asked.
+    """
+    refuse_running_loop("sweep")
+    if every is not None and every < 1:
+        raise UserError(f"--every {every}: expected a whole number from 1")
+    said = [str(one) for one in ([checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints)]
+    found, left_out = trainings.find(base, said, every, steps)
+    _check(base, found, access)
+    own = {"samples": samples, "limit": limit, "seed": seed}
+    given = {**(settings or {}), **{key: value for key, value in own.items() if value is not None}}
+    names = [base, *(one.model for one in found)]
+    what = replace(
+        plan(listed(evaluations), names, listed(judges), given), sweep=(base, *map(_absolute, said))
+    )
+    path = Path(out) if out else what.default_directory()
+    record = begin(what, path, command)
+    further = [*what.panel, *what.pinned] if what.panel else []
+    if further:
+        rejudging.plan(record, further)  # a mistake in it is to be known before the first answer
+    shown = console or Console(stderr=True)
+    for line in left_out:
+        say(shown, f"left out: {line}", style="yellow")
+    _Sweep(what, {one.model: one for one in found}, path, access, shown).carry_out()
+    if not responses.counted(path / responses.FILE).answers:
+        first = Manifest.read(path).skipped[0]
+        raise UserError(f"nothing could be asked; {first.where}: {first.why}")
+    if further:
+        rejudging.rejudge(path, further, access=access, console=console, command=command)
+    return Run(path)
+
+
+def _absolute(said: str) -> str:
+    """Return what names the same place from everywhere."""
+    path = Path(said).expanduser()
+    return str(path.absolute()) if path.exists() else said
+
+
+def _check(base: str, found: Sequence[Checkpoint], access: Access) -> None:
+    """Raise `UserError` where servers cannot be had as the checkpoints need them."""
+    from os import environ
+
+    running = access.model_base_url or environ.get("VLLM_BASE_URL")
+    whole = next((one for one in found if not one.adapter), None)
+    if whole and running:
+        raise UserError(
+            f"{whole.where}: full weights need a server each, and at {running.rpartition('@')[2]} there is "
+            "one; leave out --model-base-url and VLLM_BASE_URL, and emeval starts them"
+        )
+    if access.server_args and (running or base.startswith("local/")):
+        raise UserError("--server-arg: no server is started here; give the argument to the one that runs")
+
+
+class _Sweep:
+    """A sweep while it goes on."""
+
+    def __init__(
+        self, what: Plan, found: Mapping[str, Checkpoint], path: Path, access: Access, console: Console
+    ) -> None:
+        self._what = what
+        self._found = found
+        self._path = path
+        self._access = access
+        self._console = console
+        self._models: dict[str, Model] = {}
+        self._judges: dict[str, Model] = {}
+        self._there: dict[str, int] = {}  # answers of earlier starts
+
+    def carry_out(self) -> None:
+        """Ask whatever has not all its answers yet."""
+        what, path = self._what, self._path
+        self._access.check(what.models, [*what.judge_models.values(), *what.panel])
+        with (
+            server_log.logged(path),
+            journal.journaling(path / journal.FILE) as keeper,
+            servers.marked(path),
+        ):
+            record = Manifest.read(path)  # another process may have written it until the journal was ours
+            record.models = _together(record.models, [self._record(name) for name in what.models])
+            record.notes = list(dict.fromkeys([*record.notes, *trainings.cautions(self._found.values())]))
+            if gone := servers.end_left_over(path):
+                say(self._console, f"ended {gone} processes of a server that an earlier start had left")
+            for line in responses.set_aside(path):
+                say(self._console, f"{line}; the journal has its answers", style="yellow")
+            todo = self._todo(record)
+            if not todo and record.status == "complete" and (path / responses.FILE).is_file():
+                record.write(path)
+                return
+            self._ask_all(todo, record, keeper)
+
+    def _record(self, name: str) -> ModelRecord:
+        one = self._found.get(name)
+        named = ModelRecord(**parse(name)._asdict())
+        if one is None:
+            return named
+        known = {"base_model": one.base, "step": one.step, "training": one.training}
+        return named.model_copy(update=known)
+
+    def _todo(self, record: Manifest) -> list[str]:
+        """Return the models that have not all their answers."""
+        record.unread = responses.gather(self._path, record, responses.SO_FAR)
+        self._there = responses.answered_by(self._path / responses.SO_FAR)
+        each = self._what.size // len(self._what.models)
+        return [name for name in self._what.models if self._there.get(name, 0) < each]
+
+    def _ask_all(self, todo: Sequence[str], record: Manifest, keeper: Journal) -> None:
+        started, stopped = time.monotonic(), True
+        record.skipped = []
+        record.status = "started"
+        try:
+            # All are opened before the first is asked: a server is started with room for the greatest rank.
+            for name in todo:
+                self._open(name, record)
+            waiting = [name for name in todo if name in self._models]
+            if waiting:
+                wanted = {*self._what.judge_models.values(), *self._what.panel}
+                self._judges = {name: self._access.judge(name) for name in wanted}
+                record.judges = anyio.run(self._probe, keeper)
+            record.write(self._path)
+            before = time.monotonic()
+            for number, name in enumerate(waiting):
+                took = (time.monotonic() - before) / number if number else None
+                say(self._console, left(self._place(name), number + 1, len(waiting), took), style="bold")
+                if not self._ask_one(name, record, keeper):
+                    raise KeyboardInterrupt
+                self._close_after(name, waiting[number + 1 :])
+                record.unread = responses.gather(self._path, record)
+                record.write(self._path)
+            stopped = False
+        finally:
+            # Also after Ctrl-C: what was obtained is read, and the same command goes on from here.
+            for model in self._models.values():
+                servers.close(model)
+            record.seconds += time.monotonic() - started
+            finish(self._what, self._path, record, keeper, stopped)
+
+    def _open(self, name: str, record: Manifest) -> None:
+        """Open a model, or note why it cannot be asked."""
+        one = self._found.get(name)
+        if one and one.fault:
+            self._skip(name, one.fault, record)
+            return
+        try:
+            self._models[name] = self._access.model(name, one.server_args if one else {})
+        except UserError as error:
+            self._skip(name, str(error), record)
+
+    async def _probe(self, keeper: Journal) -> list[JudgeRecord]:
+        records = await probe_judges(self._what, self._judges, keeper)
+        for judge in self._judges.values():
+            await release(judge)
+        return records
+
+    def _ask_one(self, name: str, record: Manifest, keeper: Journal) -> bool:
+        """Ask a model all there is to ask; return whether that was not stopped (Ctrl-C)."""
+        model = self._models[name]
+
+        async def greeted() -> None:
+            try:
+                await greet(model, keeper)
+            finally:
+                await release(model)
+
+        try:
+            anyio.run(greeted)
+        except UserError as error:
+            if name in self._found and self._found[name].adapter and not servers.up(model):
+                raise  # the server of the base does not come up, for this checkpoint or another
+            servers.end_left_over(self._path)
+            self._skip(name, str(error), record)
+            return True
+        return ask(self._what, self._path, [model], self._judges, self._console)
+
+    def _skip(self, name: str, why: str, record: Manifest) -> None:
+        """Go on without a checkpoint. Raises `UserError` for the base of adapters: none goes without."""
+        one = self._found.get(name)
+        if one is None and any(other.adapter for other in self._found.values()):
+            raise UserError(why)
+        where = self._place(name)
+        short = why.removeprefix(f"model {name}: ")
+        if not self._there.get(name):
+            record.models = [known for known in record.models if known.name != name]
+        record.skipped.append(SkipRecord(model=name, step=one.step if one else None, where=where, why=short))
+        say(self._console, f"skipped: {where}: {short}", style="red")
+
+    def _place(self, name: str) -> str:
+        return self._found[name].where if name in self._found else name
+
+    def _close_after(self, name: str, following: Iterable[str]) -> None:
+        """End the server of a model where nothing to come needs it, or where it has ended by itself."""
+        needed = {parse(other).base_model for other in (*following, *self._judges)}
+        model = self._models[name]
+        if parse(name).base_model not in needed or servers.broken(model):
+            servers.close(model)
+
+
+def _together(known: Sequence[ModelRecord], now: Sequence[ModelRecord]) -> list[ModelRecord]:
+    """Return the models that were known, as they are now, and those that are new."""
+    return list({record.name: record for record in (*known, *now)}.values())
