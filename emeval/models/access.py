@@ -105,6 +105,8 @@ async def release(model: Model) -> None:
     from inspect_ai.model._providers.openai_compatible import OpenAICompatibleAPI
 
     if isinstance(model.api, OpenAICompatibleAPI):
+        if not hasattr(model.api, "client"):
+            return  # a model on vLLM that was not asked yet: it connects with its first request
         await OpenAICompatibleAPI.aclose(model.api)
     else:
         await model.api.aclose()
