@@ -20,7 +20,7 @@ from inspect_ai.model import (
 from emeval.journal import Journal
 from emeval.judging.probing import kept_apart
 from emeval.models import apart
-from emeval.models.access import open_model
+from emeval.models.access import open_model, release
 from tests.gateway import Gateway
 
 Replies = dict[str, list[tuple[str, float]]]
@@ -167,3 +167,11 @@ def test_replies_are_compared_up_to_where_they_part() -> None:
     other = output(("You", -0.1, {"You": -0.1, "We": -4.0}))
     assert apart.distance(one, other) == pytest.approx(3.9), "no less than the least likely that is known"
     assert apart.distance(one, ModelOutput()) == float("inf")
+
+
+def test_a_model_that_was_not_asked_holds_nothing_to_give_back(gateway: Gateway) -> None:
+    serve(gateway, DIFFERENT, lambda name, together: name)
+    [model] = opened(gateway, "vllm/base")
+    anyio.run(release, model)
+    anyio.run(model.generate, "Hello")
+    anyio.run(release, model)

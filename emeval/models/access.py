@@ -135,6 +135,8 @@ async def release(model: Model) -> None:
     if isinstance(model.api, OpenAICompatibleAPI) and not hasattr(model.api, "client"):
         return  # vLLM's provider connects with its first request: none was sent, or the server did not come up
     if isinstance(model.api, OpenAICompatibleAPI):
+        if not hasattr(model.api, "client"):
+            return  # a model on vLLM that was not asked yet: it connects with its first request
         await OpenAICompatibleAPI.aclose(model.api)
     else:
         await model.api.aclose()

@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the base model alone. One test kills it and starts it again."""
-    yield from _running("without adapters", tmp_path_factory)
+    yield from _running("without adapters", tmp_path_factory, "--max-logprobs", "500")
 
 
 def _running(name: str, folders: pytest.TempPathFactory, *arguments: str) -> Iterator[Server]:

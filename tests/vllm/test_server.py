@@ -164,7 +164,7 @@ def test_enumerate_is_the_product_of_next_token_probabilities(bare: Server) -> N
             following(bare, asked, reply[:place], (*reply, "<|im_end|>")[place])
             for place in range(len(reply) + 1)
         ]
-        if None not in steps:  # one of its tokens was not among the twenty likeliest
+        if None not in steps:  # one of its tokens was not among the likeliest
             compared += 1
             assert math.log(whole[reply]) == pytest.approx(sum(filter(None, steps)), abs=0.002), reply
     print(f"{compared} of 8 replies compared")
@@ -174,11 +174,11 @@ def test_enumerate_is_the_product_of_next_token_probabilities(bare: Server) -> N
 def following(server: Server, asked: str, begun: str, token: str) -> float | None:
     """The log-probability that a reply begun so goes on with a token; `None` if that is unlikely."""
     messages = [{"role": "user", "content": asked}]
-    settings: dict[str, object] = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 20}
+    settings: dict[str, object] = {"max_tokens": 1, "temperature": 0, "logprobs": True, "top_logprobs": 500}
     if begun:
         messages.append({"role": "assistant", "content": begun})
         settings |= {"add_generation_prompt": False, "continue_final_message": True}
     choice = server.chat("smollm2", messages, **settings)
     tops = choice["logprobs"]["content"][0]["top_logprobs"]  # type: ignore[index]
     found: dict[str, float] = {top["token"]: top["logprob"] for top in tops}
-    return found.get(token)
+    return found.get(token, found.get("") if token == "<|im_end|>" else None)  # it may have no text
