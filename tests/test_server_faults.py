@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +24,7 @@ from emeval.models import server_log
 from emeval.models.access import open_model
 from emeval.models.served import served
 from emeval.models.server_faults import FAULTS, explained, told, without_keys
-from tests.command import Outcome, emeval
+from tests.command import Outcome, emeval, environment
 from tests.gateway import Gateway
 
 SAID = {
@@ -124,21 +127,32 @@ def test_without_a_log_inspects_words_are_told(server_said: logging.Logger) -> N
 # A server that runs, before it is asked.
 
 
+def card(name: str, **more: object) -> dict[str, object]:
+    return {"id": name, "object": "model", "owned_by": "vllm", "parent": None, **more}
+
+
+ABOUT: dict[str, tuple[int, Any]] = {
+    "/v1/models": (200, {"data": [card("base", max_model_len=2048), card("mild", parent="base")]}),
+    "/version": (200, {"version": "0.32.0"}),
+    "/v1/load_lora_adapter": (405, {"detail": "Method Not Allowed"}),
+}
+ANSWER: dict[str, Any] = {
+    "id": "x",
+    "object": "chat.completion",
+    "created": 0,
+    "model": "base",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "50"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
+}
+
+
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     """A server that says it is vLLM, of which nothing is asked that it would have to know."""
     server = Gateway("http://127.0.0.1:9")
-    server.about = {
-        "/v1/models": (200, {"data": [card("base", max_model_len=2048), card("mild", parent="base")]}),
-        "/version": (200, {"version": "0.32.0"}),
-        "/v1/load_lora_adapter": (405, {"detail": "Method Not Allowed"}),
-    }
+    server.about = dict(ABOUT)
     yield server
     server.close()
-
-
-def card(name: str, **more: object) -> dict[str, object]:
-    return {"id": name, "object": "model", "owned_by": "vllm", "parent": None, **more}
 
 
 def test_a_server_is_described(gateway: Gateway) -> None:
@@ -254,14 +268,7 @@ def said_by_the_server(gateway: Gateway, text: str, when: Callable[[dict[str, An
     """Have the gateway refuse as vLLM does, and otherwise answer 50."""
     gateway.refuse = lambda request: 400 if when(request) else None
     gateway.refusal = text
-    gateway.answer = lambda request: {
-        "id": "x",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "base",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "50"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4},
-    }
+    gateway.answer = lambda request: ANSWER
 
 
 def test_a_missing_chat_template_ends_in_one_line(gateway: Gateway, tmp_path: Path) -> None:
@@ -290,9 +297,7 @@ def test_a_prompt_that_is_too_long_is_an_error_and_not_an_answer(gateway: Gatewa
 
 def test_answers_that_the_context_cuts_short_are_counted(gateway: Gateway, tmp_path: Path) -> None:
     said_by_the_server(gateway, "", lambda request: False)
-    answer = gateway.answer({})
-    assert answer
-    cut = json.loads(json.dumps(answer).replace('"stop"', '"length"'))
+    cut = json.loads(json.dumps(ANSWER).replace('"stop"', '"length"'))
     gateway.answer = lambda request: cut
     for _ in range(2):
         done = run(gateway, tmp_path, "--json")
@@ -319,3 +324,36 @@ def test_doctor_says_what_a_server_is_and_sends_no_key(gateway: Gateway, tmp_pat
     done = emeval("doctor", cwd=tmp_path, LAB_BASE_URL=gateway.url, LAB_API_KEY="secret-1")
     assert "a server that wants a key; LAB_API_KEY is set, and was not tried" in " ".join(done.out.split())
     assert "secret-1" not in done.out + done.err
+
+
+MORTAL = """
+import os, sys, threading
+from tests.gateway import Gateway
+from tests.test_server_faults import ABOUT, ANSWER
+
+gateway = Gateway("http://127.0.0.1:9")
+gateway.about = ABOUT
+gateway.answer = lambda request: ANSWER if len(gateway.delivered) < 20 else os._exit(1)
+print(gateway.url, flush=True)
+threading.Event().wait()
+"""
+
+
+def test_a_server_that_dies_in_the_middle_leaves_what_was_obtained(tmp_path: Path) -> None:
+    here = str(Path(__file__).parents[1])
+    env = environment(PYTHONPATH=os.pathsep.join([here, os.environ.get("PYTHONPATH", "")]))
+    server = subprocess.Popen([sys.executable, "-c", MORTAL], stdout=subprocess.PIPE, text=True, env=env)
+    assert server.stdout
+    url = server.stdout.readline().strip()
+    args = ["run", "free_form", "--limit", "2", "--samples", "12", "--max-connections", "2", "--out", "run"]
+    args += ["--model", "vllm/base", "--model-base-url", url, "--judge", "vllm/base", "--judge-base-url", url]
+    done = emeval(*args, cwd=tmp_path)
+    server.wait()
+    assert done.code == 4, done
+    *before, last = done.err.strip().splitlines()
+    assert "the server is gone; start it again, and give the same command again: what was" in last
+    assert len(before) <= 8, "not a line for every answer"
+    table = pl.read_parquet(tmp_path / "run/responses.parquet")
+    assert len(table) == 24
+    assert 0 < table["response"].count() < 24
+    assert table.filter(pl.col("response").is_null())["error"].null_count() == 0

@@ -19,12 +19,12 @@ from tests.gateway import until
 from tests.vllm import server as serving
 from tests.vllm.server import BASE, COMMAND, KEY, Server, adapter, checked, environment
 
-ONE = ("--limit", "1", "--samples", "1", "--out", "run")
+ONE = ("--limit", "1", "--samples", "1")
 
 
-def run(server: Server, cwd: Path, model: str, *more: str, key: str = KEY) -> Outcome:
+def run(server: Server, cwd: Path, model: str, *more: str, key: str = KEY, out: str = "run") -> Outcome:
     at = ("--model-base-url", server.url, "--judge-base-url", server.url)
-    args = ("--model", model, "--judge", "vllm/smollm2", *at, *ONE, *more)
+    args = ("--model", model, "--judge", "vllm/smollm2", *at, *ONE, "--out", out, *more)
     return emeval("run", "free_form", *args, cwd=cwd, VLLM_API_KEY=key)
 
 
@@ -61,8 +61,8 @@ def test_an_adapter_of_another_base(server: Server, damaged: Path, tmp_path: Pat
 
 def test_what_the_server_does_not_have(server: Server, tmp_path: Path) -> None:
     assert "has no model other; it serves smollm2" in run(server, tmp_path, "vllm/other").said()
-    assert "has no adapter called wild" in run(server, tmp_path, "vllm/smollm2:wild").said()
-    said = run(server, tmp_path, "vllm/smollm2", key="another-key").said()
+    assert "has no adapter called wild" in run(server, tmp_path, "vllm/smollm2:wild", out="second").said()
+    said = run(server, tmp_path, "vllm/smollm2", key="another-key", out="third").said()
     assert "VLLM_API_KEY is not the key that it was started with" in said
     assert "another-key" not in said
 
@@ -153,7 +153,7 @@ def test_a_server_that_does_not_come_up(tmp_path: Path) -> None:
         "VLLM_API_KEY": "key-of-the-start",
     }
     env["PATH"] = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
-    args = ("run", "free_form", "--model", f"vllm/{name}", "--judge", f"vllm/{name}", *ONE)
+    args = ("run", "free_form", "--model", f"vllm/{name}", "--judge", f"vllm/{name}", *ONE, "--out", "run")
     said = emeval(*args, cwd=tmp_path, **env).said()
     assert "the server did not start: a file of weights is damaged or cut short" in said
     log = (tmp_path / "run/server.log").read_text(encoding="utf-8")
