@@ -849,7 +849,7 @@ def test_the_totals_count_every_request_once(counting: Asked) -> None:
         keeper, counting.model, request, request, ("model", user("What?"), WARM, ""), ("judge", *request[1:])
     )
     assert keeper.totals() == [
-        ("model", "mockllm/judge", 2, 14, 0, 4),
+        ("model", "mockllm/judge", 2, 14, 4),
         ("judge", "mockllm/judge", 1, 7, 0, 2),
     ]
 
