@@ -848,10 +848,7 @@ def test_the_totals_count_every_request_once(counting: Asked) -> None:
     said(
         keeper, counting.model, request, request, ("model", user("What?"), WARM, ""), ("judge", *request[1:])
     )
-    assert keeper.totals() == [
-        ("model", "mockllm/judge", 2, 14, 4),
-        ("judge", "mockllm/judge", 1, 7, 0, 2),
-    ]
+    assert keeper.totals() == [("model", "mockllm/judge", 2, 14, 4), ("judge", "mockllm/judge", 1, 7, 2)]
 
 
 def test_a_journal_is_there_after_it_is_closed(tmp_path: Path) -> None:
