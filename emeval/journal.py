@@ -137,14 +137,19 @@ class Journal:
             (key, role, model, *_tokens(output), output.model_dump_json(exclude_none=True)),
         )
 
-    def totals(self) -> list[tuple[Role, str, int, int, int, int]]:
-        """Return (role, model, requests, input tokens, cached ones, output tokens) for all that was asked."""
+    def totals(self) -> list[tuple[Role, str, int, int, int]]:
+        """Return (role, model, requests, input tokens, output tokens) for all that was asked."""
         return self._db.execute(
             "SELECT role, model, sum(coalesce(output ->> '$.metadata.requests', 1)), "
-            "sum(input_tokens), sum(coalesce(output ->> '$.usage.input_tokens_cache_read', 0)), "
-            "sum(output_tokens) FROM requests "
+            "sum(input_tokens), sum(output_tokens) FROM requests "
             "GROUP BY role, model ORDER BY role DESC, model"
         ).fetchall()
+
+    def _cached(self, role: Role, model: str) -> int:
+        """Return how many of the input tokens the provider had in its cache."""
+        said = "output ->> '$.usage.input_tokens_cache_read'"
+        where = f"SELECT sum({said}) FROM requests WHERE role = ? AND model = ?"  # all ours
+        return self._db.execute(where, (role, model)).fetchone()[0] or 0
 
     def usage(self) -> list[Usage]:
         """Return the account of all that was asked. Raises `UserError` for a broken table of prices."""
@@ -159,8 +164,8 @@ class Journal:
                 cached_tokens=cached,
                 cost_usd=listed.tokens(read, cached, written) if listed else None,
             )
-            for role, model, requests, read, cached, written in self.totals()
-            for listed in [table.of(model)]
+            for role, model, requests, read, written in self.totals()
+            for listed, cached in [(table.of(model), self._cached(role, model))]
         ]
 
 

@@ -334,7 +334,7 @@ class _Walk:
         for name in self.what.models:
             self._hello(name)
             self._answers(name, tools)
-        for role, model, requests, read, _, written in self.keeper.totals():
+        for role, model, requests, read, written in self.keeper.totals():
             self._part(role, model).kept.add(requests, read, written)
         for key, part in self.parts.items():
             part.counted = self._counter(part.model).how
