@@ -25,8 +25,9 @@ from emeval.models.names import parse
 from emeval.runs import Plan, Run, begin, listed, plan
 from emeval.sweeping.shown import left, say
 
-STARTING = 1800
-"""Seconds that a server is given to come up, unless the user says otherwise (`timeout`)."""
+SERVED = {"host": "127.0.0.1", "timeout": 1800}
+"""How servers are started unless the user says otherwise: for this machine alone (Inspect would open them to
+the network, with a key that anybody can look up), and with half an hour to come up."""
 
 
 def sweep(
@@ -117,7 +118,7 @@ class _Sweep:
         self._what = what
         self._found = found
         self._path = path
-        self._access = replace(access, server_args={"timeout": STARTING, **access.server_args})
+        self._access = replace(access, server_args={**SERVED, **access.server_args})
         self._console = console
         self._models: dict[str, Model] = {}
         self._judges: dict[str, Model] = {}
