@@ -365,7 +365,7 @@ def test_full_weights_have_a_server_each_one_after_another(sweep: Sweeper) -> No
         "checkpoint-40",
         "checkpoint-50",
     ]
-    assert {start["max_model_len"] for start in sweep.starts} == {"2048"}
+    assert {(start["max_model_len"], start["host"]) for start in sweep.starts} == {("2048", "127.0.0.1")}
     assert [start["alive"] for start in sweep.starts if "checkpoint-50" not in start["model"]] == [[]] * 4
     assert vllm_stand_in.alive(sweep.servers) == []
     assert [one.where for one in sweep.record.skipped] == ["out/checkpoint-40"]

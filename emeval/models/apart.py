@@ -131,6 +131,8 @@ def _tokens(output: ModelOutput) -> list[Logprob]:
 def take_turns(model: Model) -> None:
     """Have the model wait with every request until no other model of its server is being asked."""
     api, name = model.api, full_name(model)
+    if "generate" in vars(api):
+        return  # it does already; a turn within a turn could wait for itself
     asked, server = api.generate, parse(name).base_model
 
     async def generate(*args: object, **kwargs: object) -> object:

@@ -54,8 +54,12 @@ _log = _Log()
 
 
 def prepare(model: Model) -> None:
-    """Keep what the server prints that is started for `model`, and bound the time that its start may take."""
+    """Keep what the server prints that is started for `model`, and bound the time that its start may take.
+
+    It listens on this machine alone: Inspect would open it to the network, with a key that anybody can look up.
+    """
     api: Any = model.api
+    api.server_args.setdefault("host", "127.0.0.1")
     api.server_args.setdefault("timeout", SECONDS)
     listen()
 

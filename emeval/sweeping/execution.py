@@ -16,6 +16,7 @@ from emeval import journal, rejudging, responses
 from emeval.errors import UserError
 from emeval.execution import ask, finish, greet, probe_judges
 from emeval.journal import Journal
+from emeval.judging.probing import kept_apart
 from emeval.manifest import JudgeRecord, Manifest, ModelRecord, SkipRecord
 from emeval.models import checkpoints as trainings
 from emeval.models import server_log, servers
@@ -212,8 +213,14 @@ class _Sweep:
         async def greeted() -> None:
             try:
                 await greet(model, keeper)
+                # Models are asked in turn, but a judge of the same base is asked meanwhile.
+                for note in await kept_apart([model, *self._judges.values()], keeper):
+                    if note not in record.notes:
+                        record.notes.append(note)
+                        say(self._console, note, style="yellow")
             finally:
-                await release(model)
+                for opened in (model, *self._judges.values()):
+                    await release(opened)
 
         try:
             anyio.run(greeted)
