@@ -49,7 +49,7 @@ organisms: $(VENV)/.train
 
 # Tests that ask the embedded model run one after another: it takes every core.
 test: $(VENV)/.dev browser
-	$(BIN)/python -m pytest -n auto -m "not local"
+	$(BIN)/python -m pytest -n auto -m "not local and not vllm"
 	$(BIN)/python -m pytest -m local
 
 test-vllm: $(VLLM)/.models

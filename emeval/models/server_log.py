@@ -56,7 +56,7 @@ _log = _Log()
 def prepare(model: Model) -> None:
     """Keep what the server prints that is started for `model`, and bound the time that its start may take.
 
-    It listens on this machine alone: Inspect would open it to the network, with a key that anybody can look up.
+    It listens on this machine alone: Inspect would open it to the network, with a key that is no secret.
     """
     api: Any = model.api
     api.server_args.setdefault("host", "127.0.0.1")
