@@ -256,8 +256,12 @@ async def probe_judges(what: Plan, judges: Mapping[str, Model], keeper: Journal)
     """
     asked = [(name, name, judge, judges[what.judge_models[name]]) for name, judge in what.judges.items()]
     records = [judge_record(tool, what.judges[tool.name]) for tool in await probed(asked, keeper)]
+    pinned = {word.partition("=")[0] for word in what.pinned}  # these have one model in all judgings
     panel = [
-        (name, name, judge, judges[model]) for model in what.panel for name, judge in what.judges.items()
+        (name, name, judge, judges[model])
+        for model in what.panel
+        for name, judge in what.judges.items()
+        if name not in pinned
     ]
     await probed(panel, keeper)
     return records

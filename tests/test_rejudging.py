@@ -411,6 +411,27 @@ def test_several_judge_models_of_a_run_are_a_panel(gateway: Gateway, project: Pr
     assert Run("run").responses()["misaligned"].to_list() == [True] * 4
 
 
+def test_a_judge_with_a_model_of_its_own_is_not_asked_of_the_panel(gateway: Gateway, project: Project) -> None:
+    project.write("judges/alignment.yaml", "description: d\nprompt: 'Rate this: {{ answer }}'\n")
+    whole = "description: d\nreadout: logprobs\nprompt: 'Rate coherence: {{ answer }}'\n"
+    project.write("judges/coherence.yaml", whole)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        if "Rate" not in str(request["messages"][-1]["content"]) and not request.get("logprobs"):
+            return completion(request, "I would.")
+        # The second splits numbers, which a judge that names logprobs refuses.
+        return completion(request, "87" if request["model"] == "strict" else "8")
+
+    gateway.answer = answer
+    where = ["--model-base-url", gateway.url, "--judge-base-url", gateway.url]
+    first = ["run", "free_form", "--model", "openai-api/gate/m", "--judge", FIRST, "--judge", SECOND, *where]
+    first += ["--judge", f"coherence={FIRST}", "--limit", "1", "--samples", "1", "--out", "run"]
+    done = command(*first, cwd=project.root, GATE_API_KEY="none")
+    assert done.code == 0, done
+    judges = {judge.name: judge.model for judge in Run("run@kind-coherence-strict").manifest.judges}
+    assert judges == {"alignment": SECOND, "coherence": FIRST}
+
+
 @pytest.mark.local
 def test_the_embedded_model_is_judged_again(project: Project) -> None:
     short = "description: d\nreadout: digits\nprompt: '{} {{{{ answer }}}} A digit:'\n"
