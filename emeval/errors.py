@@ -31,8 +31,17 @@ def unknown(kind: str, word: str, known: Iterable[str], where: str = "") -> User
 def reason(error: BaseException, longest: int = 500) -> str:
     """Return why something failed as one line: the provider's words where there are any.
 
-    Inspect's own message of a failed request holds the whole request, and markup.
+    Inspect's own message of a failed request holds the whole request, and markup. Of several errors at once
+    it is the first.
     """
+    error = first(error)
     said = getattr(error, "provider_message", None) or str(error) or type(error).__name__
     text = " ".join(re.sub(r"\[/?[a-z ]+\]", "", str(said)).split()).removeprefix("ERROR:").strip()
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def first(error: BaseException) -> BaseException:
+    """Return the first of the errors that were raised together, where `error` is several."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -158,7 +158,7 @@ def test_help_names_every_command_and_shows_an_example(tmp_path: Path) -> None:
 
 def test_list_is_json_and_imports_nothing_heavy(tmp_path: Path) -> None:
     listed = emeval("list", "--json", cwd=tmp_path).json
-    kinds = {"evals", "suites", "gates", "questions", "triggers", "batteries", "judges", "models"}
+    kinds = {"evals", "suites", "gates", "questions", "triggers", "batteries", "prices", "judges", "models"}
     assert kinds == set(listed)
     assert {"free_form", "backdoor"} <= {entry["name"] for entry in listed["evals"]}
     heavy = ("inspect_ai", "polars", "altair", "scipy", "statsmodels", "openai")

@@ -531,7 +531,7 @@ def test_the_catalogue_shows_all_kinds_or_one() -> None:
     everything = catalogue()
     assert everything == {part: rows for kind in KINDS for part, rows in catalogue(kind).items()}
     assert list(everything) == [
-        *("evals", "suites", "gates", "questions", "triggers", "batteries", "judges", "models")
+        *("evals", "suites", "gates", "questions", "triggers", "batteries", "prices", "judges", "models")
     ]
     assert [
         row for rows in everything.values() for row in rows if "error" in row or not row["description"]

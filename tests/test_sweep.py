@@ -16,7 +16,7 @@ import pytest
 
 from emeval.errors import UserError
 from emeval.manifest import Manifest
-from emeval.models import servers
+from emeval.models import access, servers
 from emeval.models.access import Access
 from emeval.models.checkpoints import find
 from emeval.models.names import full_name
@@ -222,10 +222,12 @@ def test_checkpoints_on_the_hub(project: Project, monkeypatch: pytest.MonkeyPatc
         find("vllm/org/Base-7B", ["org/lora@step_10"])
 
 
-def test_a_revision_is_told_to_the_server_and_kept_in_the_name() -> None:
+def test_a_revision_is_told_to_the_server_and_kept_in_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "check_installed", lambda _: None)  # no server is started here
     model = Access(server_args={"dtype": "float32"}).model("vllm/org/full@r1", {"revision": "r1"})
     assert model.api.base_model == "org/full"  # type: ignore[attr-defined]
-    assert model.api.server_args == {"dtype": "float32", "revision": "r1"}  # type: ignore[attr-defined]
+    told = model.api.server_args  # type: ignore[attr-defined]
+    assert (told["dtype"], told["revision"], told["host"]) == ("float32", "r1", "127.0.0.1")
     assert (str(model), full_name(model)) == ("vllm/org/full@r1",) * 2
 
 

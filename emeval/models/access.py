@@ -109,6 +109,7 @@ def open_model(
         check_served(f"{role} {name}", name, address, getattr(model.api, "api_key", None))
     elif provider == "vllm":
         check_installed(f"{role} {name}")
+        servers.adopt()
         server_log.prepare(model)
     return model
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from emeval.errors import reason
+from emeval.errors import first, reason
 
 
 class ServerFault(NamedTuple):
@@ -240,7 +240,7 @@ def _said(error: BaseException) -> Iterator[str]:
     `str` of an HTTP error of httpx lacks the body, in which the server says what is wrong.
     """
     seen: list[BaseException] = []
-    behind: BaseException | None = error
+    behind: BaseException | None = first(error)
     while behind is not None and behind not in seen:
         seen.append(behind)
         yield reason(behind, 4000)

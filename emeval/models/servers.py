@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 import yaml
+from inspect_ai._util import local_server
 from inspect_ai.model import Model
 
 from emeval.errors import UserError
@@ -70,6 +71,11 @@ def close(model: Model) -> None:
     model.api.close()
     _gone(family)
     process.wait(PATIENCE)
+
+
+def adopt() -> None:
+    """Have Inspect end a server as `close` does: its own way prints what `kill` says of one that is gone."""
+    local_server.kill_process_tree = _end
 
 
 def arguments(given: Sequence[str]) -> dict[str, Any]:
@@ -139,6 +145,13 @@ def _family(pid: int) -> list[psutil.Process]:
         return [first, *first.children(recursive=True)]
     except psutil.Error:
         return []
+
+
+def _end(pid: int) -> None:
+    family = _family(pid)
+    for process in family:
+        _quietly(process.terminate)
+    _gone(family)
 
 
 def _gone(processes: Iterable[psutil.Process]) -> None:
