@@ -411,9 +411,7 @@ def test_several_judge_models_of_a_run_are_a_panel(gateway: Gateway, project: Pr
     assert Run("run").responses()["misaligned"].to_list() == [True] * 4
 
 
-def test_a_judge_with_a_model_of_its_own_is_no_part_of_the_panel(
-    gateway: Gateway, project: Project
-) -> None:
+def test_a_judge_with_a_model_of_its_own_is_no_part_of_the_panel(gateway: Gateway, project: Project) -> None:
     project.write("judges/alignment.yaml", "description: d\nprompt: 'Rate this: {{ answer }}'\n")
     whole = "description: d\nreadout: logprobs\nprompt: 'Rate coherence: {{ answer }}'\n"
     project.write("judges/coherence.yaml", whole)
