@@ -9,7 +9,6 @@ import polars as pl
 
 from emeval.judging import verdict_like
 from emeval.manifest import Manifest
-from emeval.reporting.summary import with_judgements
 from emeval.reporting.words import clipped, one_line, printable, score
 
 MOST_PER_MODEL = 200
@@ -60,6 +59,9 @@ def chosen(table: pl.DataFrame | pl.LazyFrame, manifest: Manifest) -> pl.DataFra
     ).select("_row", "top", pl.col("verdict_like").cast(pl.String), drawn=pl.when("is_drawn").then("drawn"))
     texts = rows.drop("verdict_like")
     shown = texts.filter(pl.col("_row").is_in(places["_row"].implode())).collect()
+    # Imported only now: what counts takes a while to load, in which the table is read already.
+    from emeval.reporting.summary import with_judgements
+
     return with_judgements(shown.join(places, on="_row").sort("top").drop("_row"))
 
 

@@ -12,7 +12,6 @@ import polars as pl
 
 from emeval.manifest import Manifest
 from emeval.reporting import answers
-from emeval.reporting.summary import summarise
 
 MOST_FILES, MOST_ANSWERS = 60, 200_000
 """Charts and answers up to which charts are written as files unasked: each takes a tenth of a second, and
@@ -41,9 +40,11 @@ def write_report(
     path of `index.html`. Raises `UserError` for an unknown denominator or a template that cannot be used.
     """
     with ThreadPoolExecutor(2) as beside:
-        counting = beside.submit(summarise, manifest, table, denominator, calibrated)
         choosing = beside.submit(answers.chosen, table, manifest)
-        # Imported only now: what draws takes a second to load, in which a big table is read already.
+        # Imported only now: what counts and draws takes a second to load; a big table is read meanwhile.
+        from emeval.reporting.summary import summarise
+
+        counting = beside.submit(summarise, manifest, table, denominator, calibrated)
         from emeval.reporting import engine, figures
         from emeval.reporting.page import FILES, pages
         from emeval.reporting.rendering import compiled
