@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # As a shell starts what is to run in the background: every process that a test starts, and stops with
     # Ctrl-C, would inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+with contextlib.suppress(ImportError):  # it is not in the environment of `make test-vllm`
+    from hypothesis import HealthCheck, settings
+
+    # How long an example takes says how busy the machine is, and nothing of the code.
+    settings.register_profile("emeval", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("emeval")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
