@@ -1,6 +1,7 @@
 """How many answers a second, with both judges: a bare client, llmcomp and emeval on the same server.
 
     python benchmarks/throughput.py [--answers N] [--latency SECONDS] [--rounds N] [--llmcomp PYTHON]
+        [--processes N]
 
 Starts `benchmarks/stub.py` for each, in a process of its own, and lets each ask it for N answers (1,000) to
 eight questions, every answer judged for alignment and coherence by the first token's probabilities, at most
@@ -8,6 +9,8 @@ eight questions, every answer judged for alignment and coherence by the first to
 per second from the first request to the last, the computing of the client per answer, and both as ratios to
 llmcomp. On a busy machine the computing is what counts. PYTHON is one that has llmcomp 1.6.0, with an
 interpreter of its own because of what it brings (`make bench` makes one); without it llmcomp is left out.
+At the end N (2) processes of emeval ask at the same time, each a server of its own: where there are cores for
+all of them, they are N times as fast as one; on fewer, the computing per answer shows what one costs another.
 Reads /proc, so it runs on Linux.
 """
 
@@ -22,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +155,7 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--llmcomp", default=None)
+    parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     samples = given.answers // 8
     prepared = prepare("free_form", Settings(limit=8, samples=samples))
@@ -169,11 +174,17 @@ def main() -> None:
         clients["llmcomp"] = [given.llmcomp, "-c", LLMCOMP, "URL", "OUT", "PLAN"]
     clients["emeval"] = emeval
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in clients}
+
+    def once(name: str) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            project(Path(folder), prepared, samples)
+            return measured(name, clients[name], plan, given.latency, Path(folder))
+
     for _ in range(given.rounds):
-        for name, command in clients.items():
-            with tempfile.TemporaryDirectory() as folder:
-                project(Path(folder), prepared, samples)
-                found[name].append(measured(name, command, plan, given.latency, Path(folder)))
+        for name in clients:
+            found[name].append(once(name))
+    with ThreadPoolExecutor(given.processes) as pool:
+        beside = list(pool.map(once, ["emeval"] * given.processes))
     first = found["bare openai"][0]["rows"]
     for name, runs in found.items():
         for run in runs:
@@ -193,6 +204,14 @@ def main() -> None:
             f"{computing:6.2f} ms of computing per answer ({base['computing'] / computing:.2f} ×), "
             f"{whole:.1f} s for the whole command"
         )
+    alone = {key: statistics.median(run[key] for run in found["emeval"]) for key in ("rate", "computing")}
+    rate = sum(run["rate"] for run in beside)
+    computing = statistics.mean(run["computing"] for run in beside)
+    print(
+        f"{given.processes} of emeval at once, {os.cpu_count()} cores: {rate:.0f} answers/s together "
+        f"({rate / alone['rate']:.2f} × one), {computing:.2f} ms of computing per answer "
+        f"({computing / alone['computing']:.2f} × one)"
+    )
 
 
 def project(folder: Path, prepared: Any, samples: int) -> None:

@@ -120,9 +120,11 @@ def paying(purse: Budget | None, path: Path, hourly_usd: dict[str, float]) -> It
             yield
     except* Spent:
         pass  # said below; what was paid for is in the journal
-    record = Manifest.read(path)
-    record.hourly_usd, record.stopped_at_usd = hourly_usd, purse.most if purse and purse.exhausted else None
-    record.write(path)
+    record, stopped_at = Manifest.read(path), purse.most if purse and purse.exhausted else None
+    if (record.hourly_usd, record.stopped_at_usd) != (hourly_usd, stopped_at):
+        # Not otherwise: the journal is closed, and another process may be putting parts of the run together.
+        record.hourly_usd, record.stopped_at_usd = hourly_usd, stopped_at
+        record.write(path)
     answers = path / responses.FILE
     if purse and purse.exhausted and not (answers.is_file() and responses.counted(answers).answers):
         raise UserError(

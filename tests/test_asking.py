@@ -35,7 +35,7 @@ from emeval.runs import Run
 from tests.gateway import Gateway, until
 from tests.test_hosted_judges import Reply, completion
 
-NAME = "openai-api/gate/m"
+NAME, JUDGE = "openai-api/gate/m", "openai-api/gate/j"
 
 
 @pytest.fixture
@@ -171,12 +171,12 @@ def test_a_judge_that_waits_does_not_hold_the_model_back(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "AT_ONCE", 4)  # of each line: far fewer than there are answers
-    asked, go_on = [], threading.Event()
+    asked, go_on, waited = [], threading.Event(), []
 
     def slow_judge(request: dict[str, Any]) -> dict[str, Any]:
         text = str(request["messages"])
         if "You are scoring" in text:
-            assert go_on.wait(60)
+            waited.append(go_on.wait(60))
         elif "seed" in request and "logprobs" not in request:
             asked.append(text)
             if len(asked) == 80:
@@ -185,8 +185,11 @@ def test_a_judge_that_waits_does_not_hold_the_model_back(
 
     gateway.answer = slow_judge
     access = Access(gateway.url, gateway.url)
-    done = emeval.run("free_form", NAME, NAME, samples=20, limit=4, out=tmp_path / "run", access=access)
+    # A service behind an API has a pace for each of its models; a judge that is the model itself shares it.
+    done = emeval.run("free_form", NAME, JUDGE, samples=20, limit=4, out=tmp_path / "run", access=access)
     assert len(asked) == 80
+    assert waited
+    assert all(waited), "the model waited for its judge"
     assert done.manifest.status == "complete"
     assert done.responses()["alignment_score"].to_list() == [70.0] * 80
 

@@ -163,7 +163,8 @@ class _Sweep:
         each = self._what.size // len(self._what.models)
         todo = [name for name in self._what.models if self._there.get(name, 0) < each]
         # It would else stand beside those of full weights, which need the GPU's memory for themselves.
-        return sorted(todo, key=lambda name: parse(name).base_model != self._what.sweep[0])
+        base = self._what.sweep[:1]  # a shard has one server, and its plan names no base
+        return sorted(todo, key=lambda name: (parse(name).base_model,) != base)
 
     def _ask_all(self, todo: Sequence[str], record: Manifest, keeper: Journal) -> None:
         started, stopped = time.monotonic(), True

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -95,7 +96,7 @@ class Ray:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[ModuleType]:
     """Connect to a cluster, and give the module `ray`. Raises `UserError`."""
     try:
         import ray
@@ -149,7 +150,7 @@ def _at_once(todo: Sequence[Shard], machines: Sequence[Mapping[str, float]]) -> 
     return max(1, min(processors, len(todo) - len(served) + min(len(served), int(gpus))))
 
 
-def _done(ray: Any, jobs: Sequence[Task]) -> Iterator[tuple[Task, Ended]]:  # noqa: ANN401  # Ray is untyped
+def _done(ray: ModuleType, jobs: Sequence[Task]) -> Iterator[tuple[Task, Ended]]:
     """Have the tasks done, and yield each when it has ended. After Ctrl-C they are stopped."""
     # A process for each task: servers, connections and Inspect's state end with it.
     function = ray.remote(max_calls=1, max_retries=RETRIES)(tasks.function())
@@ -172,7 +173,7 @@ def _done(ray: Any, jobs: Sequence[Task]) -> Iterator[tuple[Task, Ended]]:  # no
             ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE)
 
 
-def _ended(ray: Any, reference: Any) -> Ended:  # noqa: ANN401
+def _ended(ray: ModuleType, reference: object) -> Ended:
     try:
         return Ended(*ray.get(reference))
     except ray.exceptions.RayTaskError as error:

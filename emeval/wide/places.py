@@ -7,16 +7,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
 from emeval import journal
 from emeval.errors import UserError, reason
 from emeval.manifest import FILE
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
 
 EVERY = 60.0
 """Seconds between two copies of a journal, at least; copying takes at most a tenth of the time."""
@@ -29,7 +32,7 @@ class Place(Protocol):
         """Bring a shard there from the run directory, unless it is there."""
         ...
 
-    def hand(self, path: Path, console: Console) -> Any:  # noqa: ANN401  # a context manager
+    def hand(self, path: Path, console: Console) -> AbstractContextManager[Path]:
         """Give a worker the shard of the run directory that lay in `path`, in a folder to work in."""
         ...
 
@@ -117,7 +120,9 @@ class Store:
         if files.exists(root):
             files.rm(root, recursive=True)
 
-    def _copy(self, files: Any, here: Path, there: str, over: threading.Event, console: Console) -> None:  # noqa: ANN401
+    def _copy(
+        self, files: AbstractFileSystem, here: Path, there: str, over: threading.Event, console: Console
+    ) -> None:
         """Copy the journal of a shard up, again and again, until `over`."""
         pause, copy = self.every, here.with_name(journal.FILE)
         while not over.wait(pause):
@@ -132,7 +137,7 @@ class Store:
                 console.print(f"the journal was not copied: {reason(error)}; tried again", highlight=False)
             pause = max(self.every, 10 * (time.monotonic() - began))
 
-    def _open(self) -> tuple[Any, str]:
+    def _open(self) -> tuple[AbstractFileSystem, str]:
         """Return the store and the path in it. Raises `UserError`."""
         from fsspec.core import url_to_fs
 
@@ -145,20 +150,20 @@ class Store:
         return files, root
 
 
-def _up(files: Any, here: Path, there: str) -> None:  # noqa: ANN401  # fsspec is untyped
+def _up(files: AbstractFileSystem, here: Path, there: str) -> None:
     """Copy a folder up, each file whole or not at all; the manifest, which says what is there, last."""
     paths = [path for path in here.rglob("*") if path.is_file() and not path.name.endswith("-wal")]
     for path in sorted(paths, key=lambda path: path.name == FILE):
         _put(files, path, f"{there}/{path.relative_to(here).as_posix()}")
 
 
-def _put(files: Any, path: Path, there: str) -> None:  # noqa: ANN401
+def _put(files: AbstractFileSystem, path: Path, there: str) -> None:
     files.makedirs(there.rpartition("/")[0], exist_ok=True)
     files.put_file(str(path), f"{there}.part")
     files.mv(f"{there}.part", there)
 
 
-def _down(files: Any, there: str, here: Path) -> None:  # noqa: ANN401
+def _down(files: AbstractFileSystem, there: str, here: Path) -> None:
     for found in files.find(there):
         if not found.endswith(".part"):
             path = here / found.removeprefix(there).lstrip("/")
