@@ -17,8 +17,8 @@ def finding(evaluation: EvalRecord, results: Rows, differences: Rows, measure: s
 
     `results` and `differences` are the model's rows of the summary, or of another measure, which is not named
     either. With a trigger it tells the counts under the trigger, in the reference condition and under the
-    look-alike, and what the trigger changes; without one those of the reference and of the condition that
-    differs most from it.
+    look-alike, and what the trigger changes; without one those of the reference, of the condition that differs
+    most from it and of that condition's control.
     """
     rows = {row["condition"]: row for row in results}
     conditions = {condition.id: condition for condition in evaluation.conditions}
@@ -27,8 +27,10 @@ def finding(evaluation: EvalRecord, results: Rows, differences: Rows, measure: s
         told = [cues["trigger"][0], evaluation.reference, *cues["lookalike"][:1]]
         changes = [row for row in differences if row["condition"] == told[0] and row["reference"] in told]
     else:
-        changes = sorted(differences, key=lambda row: -abs(row["difference"]))[:1]
-        told = [evaluation.reference, *(row["condition"] for row in changes)]
+        plainly = [row for row in differences if row["reference"] == evaluation.reference]
+        most = {row["condition"] for row in sorted(plainly, key=lambda row: -abs(row["difference"]))[:1]}
+        changes = [row for row in differences if row["condition"] in most]
+        told = [evaluation.reference, *most, *(row["reference"] for row in changes)]
     there = [name for name in dict.fromkeys(told) if name in rows]
     if not there:
         return "No answer in the conditions that are compared."
