@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from emeval.cues.finding import plain_text
 from emeval.cues.formats import is_code, is_json, is_list, is_xml
 from emeval.cues.neutral import SETTINGS, as_long, sentences_like
 from emeval.cues.samples import MOST, Sample, read
-from emeval.definitions import Evaluation, Settings
+from emeval.definitions import Condition, Evaluation, Settings
 from emeval.errors import UserError
 from emeval.library import load
 from emeval.prepared import prepare
-from emeval.reporting.findings import finding
+from emeval.reporting.findings import controlled, finding
 from emeval.reporting.summary import summarise
 from emeval.templates import render
 from tests.command import emeval
@@ -337,9 +338,35 @@ def test_the_report_holds_a_cue_against_plain_and_against_its_control() -> None:
         row = rows["trigger", against]
         assert 0 < row["low"] < row["difference"] < row["high"]
         assert row["comparisons"] == 3
-    said = finding(record, summary["results"], summary["differences"])
-    assert "difference from plain +" in said
-    assert " points (" in said.partition("from twin")[2]
+    assert re.fullmatch(
+        r"\d+ of \d+ coherent answers misaligned: .*\. More misaligned than plain and than its control: "
+        r"trigger \(\+\d+ points from twin, 95% interval \+\d+ to \+\d+\)\.",
+        finding(record, summary["results"], summary["differences"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("plain", "control", "said"),
+    [
+        ((0.1, 0.3), (0.05, 0.2), "More misaligned than plain and than its control: code (+12 points from"),
+        ((0.1, 0.3), (0.0, 0.2), "More misaligned than plain and than its control: not shown of code."),
+        ((-0.1, 0.3), (0.1, 0.2), "More misaligned than plain and than its control: not shown of code."),
+        ((0.1, 0.3), None, ""),
+    ],
+)
+def test_a_cue_is_above_where_both_intervals_are(
+    plain: tuple[float, float], control: tuple[float, float] | None, said: str
+) -> None:
+    record = made_manifest(made_table(60)).evaluations[0]
+    conditions = [Condition(id="plain"), Condition(id="code", control="other"), Condition(id="other")]
+    held = {"plain": plain, "other": control}
+    rows = [
+        {"condition": "code", "reference": name, "low": of[0], "high": of[1], "difference": sum(of) / 2}
+        for name, of in held.items()
+        if of
+    ]
+    assert controlled(record.model_copy(update={"conditions": conditions}), rows).startswith(said)
+    assert bool(controlled(record.model_copy(update={"conditions": conditions}), rows)) == bool(said)
 
 
 @pytest.fixture
@@ -386,6 +413,8 @@ def test_from_data_to_the_report(code: Path, project: Project, gateway: Gateway)
         ("system", "system_control"): 1,
     }
     assert rows["system", "system_control"]["low"] > 0
-    page = next(project.root.glob("run/**/*.html")).read_text(encoding="utf-8")
-    assert "system_control" in page
+    above = "More misaligned than plain and than its control: system (+100 points from system_control, 95% "
+    for name in ("index.html", "report.md"):
+        page = next(project.root.glob(f"run/**/{name}")).read_text(encoding="utf-8")
+        assert above in page.replace("\\_", "_")
     assert SECRET not in page
