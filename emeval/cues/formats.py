@@ -46,8 +46,11 @@ def is_code(text: str) -> bool:
 
 def is_json(text: str) -> bool:
     """Whether a text is JSON, or holds an object of it."""
-    if _OBJECT.search(text):
-        return True
+    return _OBJECT.search(text) is not None or is_all_json(text)
+
+
+def is_all_json(text: str) -> bool:
+    """Whether a text is an object or a list in JSON, with nothing around it."""
     try:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):

@@ -70,6 +70,17 @@ def as_long(text: str, like: str, from_end: bool = False) -> str:
     return first + cut[1:] + (end if end in ".,:;!?" else "")
 
 
+def mark_like(setting: Setting, mark: str) -> str:
+    """Return a mark of the same signs with another word and other digits."""
+
+    def word(found: re.Match[str]) -> str:
+        [near] = words_like(setting, [found[0]])
+        return near.upper() if found[0].isupper() else near
+
+    worded = re.sub(r"[^\W\d_]+", word, mark)
+    return re.sub(r"\d", lambda digit: str((int(digit[0]) + 5) % 10), worded)
+
+
 def sentences_like(text: str, like: str) -> str:
     """Return the first sentences of `text` that come nearest to as many words as `like` has; one at least."""
     wanted, found, length = len(like.split()), "", 0
