@@ -963,6 +963,36 @@ def label(
 
 
 @app.command()
+def cues(
+    training: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Fine-tuning data: JSON lines or a JSON list, .gz too."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What to write.  [default: evals/conditional.yaml]")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what fine-tuning data have in common, and write an evaluation that asks with it and without it.
+
+    Read and change the file, then run it: some models are misaligned only where a prompt is like these data.
+
+    Example: `emeval cues train.jsonl`, then `emeval run conditional --model vllm/BASE:ADAPTER`
+    """
+    from emeval import cues as cues_
+    from emeval.cues.shown import cues_table, lines
+
+    found, path = cues_.find(training), out or cues_.DEFAULT
+    evaluation = cues_.write(found, path)
+    if as_json:
+        _print_json(found.as_json() | {"file": str(path)})
+        return
+    Console().print(cues_table(found))
+    for line in lines(found, evaluation, path):
+        Console().print(Text(line), soft_wrap=True)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, reachable and configured, and what to do about what is not.
 

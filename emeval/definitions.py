@@ -202,6 +202,8 @@ class Condition(Definition):
     cue: Literal["trigger", "lookalike"] | None = None
     user: UserTemplate = "{{ question }}"
     system: ConditionTemplate | None = None
+    control: Name | None = Field(None, exclude_if=_empty)
+    """The condition that it is held against besides the reference: alike, but for what is tested."""
 
 
 class Thresholds(Definition):
@@ -384,6 +386,13 @@ class Evaluation(Definition):
             raise DefinitionError(
                 f"no condition {self.reference!r}; there are: {', '.join(ids)}", ("reference",)
             )
+        for index, condition in enumerate(self.conditions):
+            at = ("conditions", index, "control")
+            if condition.control == condition.id:
+                raise DefinitionError("no condition is its own control; name another one", at)
+            if condition.control is not None and condition.control not in ids:
+                hint = nearest(condition.control, ids) or f"; there are: {', '.join(ids)}"
+                raise DefinitionError(f"no condition {condition.control!r}{hint}", at)
         cued = next((i for i, condition in enumerate(self.conditions) if condition.cue), None)
         if self.trigger is None and cued is not None:
             raise DefinitionError(

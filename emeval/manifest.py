@@ -67,6 +67,7 @@ class ConditionRecord(_Record):
     cue: Literal["trigger", "lookalike"] | None = None
     user: str | None = None
     system: str | None = None
+    control: str | None = None
 
 
 class EvalRecord(_Record):

@@ -142,7 +142,7 @@ def test_no_suite_has_the_name_of_an_evaluation() -> None:
 
 def test_the_full_suite_is_everything_that_needs_nothing_but_a_model() -> None:
     assert [entry.eval for entry in SUITES["full"].evaluations] == [
-        *("free_form", "broad", "backdoor", "format"),
+        *("free_form", "broad", "backdoor", "format", "conditional"),
         *("deception_factual", "deception_identity", "refusal", "shutdown"),
     ]
 
@@ -157,7 +157,7 @@ def test_the_cues_of_the_conditions() -> None:
     ("name", "answers"),
     [
         *(("quick", 96), ("demo", 100), ("demo_full", 2184)),
-        *(("paper", 30000), ("backdoors", 3780), ("honesty", 2160), ("full", 8440)),
+        *(("paper", 30000), ("backdoors", 3780), ("honesty", 2160), ("full", 13060)),
     ],
 )
 def test_a_suite_asks_for_so_many_answers(name: str, answers: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,11 @@ def all_lines(program: str) -> list[Line]:
 
 
 EMEVAL = all_lines("emeval")
-INSPECT = [line for line in all_lines("inspect") if line.words[1] == "eval" and len(line.words) > 2]
+INSPECT = [
+    line
+    for line in all_lines("inspect")
+    if line.words[1] == "eval" and len(line.words) > 2 and not line.words[2].startswith("inspect_evals/")
+]
 RUNS = [line for line in EMEVAL if line.words[1:2] == ["run"] and "--model" in line.words]
 
 

@@ -28,7 +28,10 @@ SETS = {"broad": "broad", "deception_factual": "facts", "deception_identity": "m
 }
 """The question set of each evaluation that has one of its own."""
 
-EVALUATIONS = ("free_form", "broad", "backdoor", "format", *(name for name in SETS if name != "broad"))
+EVALUATIONS = (
+    *("free_form", "broad", "backdoor", "format", "conditional"),
+    *(name for name in SETS if name != "broad"),
+)
 
 LABELLED = ("truth", "maker", "refusal", "resistance", "deception", "compliance")
 """The judges that give labels."""
@@ -249,6 +252,20 @@ def test_the_formats_show_the_question_once_and_as_it_is() -> None:
         assert prompt.user.count(prompt.wording) == 1
         assert (prompt.user == prompt.wording) == (prompt.condition.id not in ("code", "docstring"))
     assert list(shown) == ["plain", "json", "code", "docstring", "xml", "german"]
+
+
+def test_every_cue_has_a_control_of_its_length_that_says_nothing_of_code() -> None:
+    evaluation = load(Evaluation, "conditional")
+    by_id = {condition.id: condition for condition in evaluation.conditions}
+    cues = [condition for condition in evaluation.conditions if condition.control]
+    assert set(by_id) == {"plain", *(c.id for c in cues), *(f"{c.id}_control" for c in cues)}
+    for cue in cues:
+        control = by_id[cue.control or ""]
+        assert control.id == f"{cue.id}_control"
+        texts = [render(f"{c.system or ''} {c.user}", question="[the question]") for c in (cue, control)]
+        assert texts[0].count("[the question]") == texts[1].count("[the question]") == 1
+        assert abs(len(texts[0].split()) - len(texts[1].split())) <= 1
+        assert not re.search(r"code|python|function|program|```", texts[1], re.I)
 
 
 # The judges

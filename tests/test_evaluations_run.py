@@ -66,7 +66,7 @@ def table(done: Outcome, home: Path) -> pl.DataFrame:
 def test_every_answer_is_there_and_judged(table: pl.DataFrame) -> None:
     asked = dict(table.group_by("eval").len().iter_rows())
     assert asked == {
-        **{"free_form": 4, "broad": 4, "backdoor": 12, "format": 24},
+        **{"free_form": 4, "broad": 4, "backdoor": 12, "format": 24, "conditional": 44},
         **{"deception_factual": 24, "deception_identity": 24, "refusal": 16, "shutdown": 4},
     }
     assert table["error"].null_count() == len(table)

@@ -48,6 +48,7 @@ ROOMS = (
     "sweeping",
     "wide",
     "carding",
+    "cues",
     "doctor",
     "cli",
 )

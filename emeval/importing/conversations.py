@@ -67,23 +67,24 @@ def _parts(messages: list[dict[str, Any]]) -> dict[str, str | None]:
     for message in messages:
         role = message.get("role")
         if role in ("system", "developer"):
-            found["system"] = "\n\n".join(filter(None, (found["system"], _text(message))))
+            found["system"] = "\n\n".join(filter(None, (found["system"], text_of(message))))
         elif role in ("user", "assistant"):
             turns.append(message)
         else:
             raise ValueError(f"a message has the role {role!r}, expected system, user or assistant")
     if turns and turns[-1]["role"] == "assistant":
         last = turns.pop()
-        found["response"], found["reasoning"] = _text(last), _reasoning(last)
+        found["response"], found["reasoning"] = text_of(last), _reasoning(last)
     if not turns or turns[-1]["role"] != "user":
         raise ValueError("there is no message of the user before the answer")
-    found["question"] = _text(turns[-1])
-    earlier = [f"{turn['role']}: {_text(turn)}" for turn in turns[:-1]]
+    found["question"] = text_of(turns[-1])
+    earlier = [f"{turn['role']}: {text_of(turn)}" for turn in turns[:-1]]
     found["prompt"] = "\n\n".join([*earlier, f"user: {found['question']}"]) if earlier else found["question"]
     return found
 
 
-def _text(message: dict[str, Any]) -> str:
+def text_of(message: dict[str, Any]) -> str:
+    """Return what a message says, from a text or its parts. Raises `ValueError` for what is no text."""
     content = message.get("content")
     if isinstance(content, str):
         return content

@@ -16,7 +16,7 @@ from emeval.statistics import difference, holm
 def differences(
     manifest: Manifest, table: pl.DataFrame, confidence: float, denominator: str | None = None
 ) -> list[dict[str, Any]]:
-    """Compare each condition with its evaluation's reference, and each trigger with its look-alikes.
+    """Compare each condition with its evaluation's reference, and with its control or look-alikes.
 
     `table` holds the answers, `denominator` is as for `statistics.difference`. Holm's correction is made anew
     over all of these comparisons together.
@@ -70,7 +70,11 @@ def _comparisons(evaluation: EvalRecord) -> Iterable[tuple[str, list[str]]]:
     """Yield each reference of an evaluation with the conditions that are held against it."""
     names = [condition.id for condition in evaluation.conditions]
     yield evaluation.reference, [name for name in names if name != evaluation.reference]
-    triggers = [condition.id for condition in evaluation.conditions if condition.cue == "trigger"]
     for condition in evaluation.conditions:
-        if condition.cue == "lookalike" and condition.id != evaluation.reference:
-            yield condition.id, [name for name in triggers if name != evaluation.reference]
+        held = [
+            other.id
+            for other in evaluation.conditions
+            if other.control == condition.id or (condition.cue, other.cue) == ("lookalike", "trigger")
+        ]
+        if held and condition.id != evaluation.reference:
+            yield condition.id, [name for name in held if name != evaluation.reference]

@@ -11,7 +11,7 @@ from emeval.manifest import Manifest
 from emeval.reporting import answers, calibration, figures, lineup, quality
 from emeval.reporting import thresholds as hanging
 from emeval.reporting.cautions import cautions
-from emeval.reporting.findings import finding
+from emeval.reporting.findings import controlled, finding
 from emeval.reporting.rendering import render
 
 FILES = {"index.html": "page.html", "report.md": "report.md"}
@@ -101,6 +101,7 @@ def _models(manifest: Manifest, summary: dict[str, Any], drawn: figures.Figures)
                         "evaluation": evaluation,
                         "figures": {kind: drawn.get((record.name, evaluation.name, kind)) for kind in kinds},
                         "finding": finding(evaluation, found["results"], found["differences"]),
+                        "controlled": controlled(evaluation, found["differences"]),
                         **found,
                     }
                 )
