@@ -70,7 +70,7 @@ def literal(text: str) -> str:
             return text
     except Exception:  # it reads as a template, of something else
         pass
-    return f"{{{{ {ascii(text)} }}}}"
+    return f"{{{{ {text!a} }}}}"
 
 
 def uses_variable(text: str, name: str) -> bool:
