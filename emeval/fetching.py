@@ -42,7 +42,7 @@ def fetch(name: str, folder: Path | None = None) -> Path:
 
     A file that is there already is checked and not fetched again. What is there of a download that broke off
     (`FILE.part`) is gone on with, if the server can; otherwise it is begun anew. Raises `UserError`: an
-    unknown name, no connection, an error of the server, or a file that is not the one that the registry names.
+    unknown name, no connection, an error of the server, or a file that is not the one of the registry.
     """
     known = sources()
     if name not in known:

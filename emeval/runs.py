@@ -188,8 +188,8 @@ def _check_judges(evaluations: Sequence[Prepared], models: Collection[str] | Non
             other, before = first.setdefault(name, (one.name, content))
             if content != before:
                 raise UserError(
-                    f"{one.name}: its judge {name} is another one than that of {other}, and a run has one judge "
-                    "of a name; run them one after the other, and `emeval compare` the runs"
+                    f"{one.name}: its judge {name} is another one than that of {other}, and a run has one "
+                    "judge of a name; run them one after the other, and `emeval compare` the runs"
                 )
 
 

@@ -64,7 +64,7 @@ def render(text: str, **values: object) -> str:
 
 
 def literal(text: str) -> str:
-    """Return a template that renders `text`, whatever is in it; where that is a template of itself, `text`."""
+    """Return a template that renders `text`, whatever is in it: `text` itself where it does that."""
     try:
         if text == text.strip() and render(text) == text:
             return text

@@ -132,8 +132,8 @@ def asked(name: str, judge: Judge, model: str) -> Judge:
         return judge
     if judge.verbatim:
         raise UserError(
-            f"judge {name}: its prompt is asked as published, and {model} has learnt another one; name another "
-            "judge model"
+            f"judge {name}: its prompt is asked as published, and {model} has learnt another one; "
+            "name another judge model"
         )
     return judge.reworded(found.card.prompts[name])
 

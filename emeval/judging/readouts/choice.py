@@ -32,9 +32,9 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
     is `logprobs` if its tokenizer has whole numbers as tokens and `digits` if it splits them; otherwise it is
     `sample`. `json` takes another probe, of whether the server holds replies to a schema. Raises `UserError`
     for `enumerate` on a server that cannot tell how likely a reply is, and for `logprobs` on a tokenizer that
-    splits numbers. For a judge that gives labels `logprobs` needs no more than log-probabilities; one that may
-    say anything gets `text`. A prompt that is asked `verbatim` asks for 0 to 100 and for no JSON: in place of
-    `digits` it gets `sample`, and a model that reasons is refused.
+    splits numbers. For a judge that gives labels `logprobs` needs no more than log-probabilities; one that
+    may say anything gets `text`. A prompt that is asked `verbatim` asks for 0 to 100 and for no JSON: in
+    place of `digits` it gets `sample`, and a model that reasons is refused.
     """
     if judge.readout == "enumerate":
         return await _enumerate(judge, model, journal)
@@ -78,8 +78,8 @@ def _check_unreasoned(judge: Judge, output: ModelOutput) -> None:
     """Refuse a model that reasons, for a judge that cannot be asked for JSON."""
     if (judge.verbatim or judge.says_anything) and reasons(output):
         raise UserError(
-            "this model reasons before it answers, and so short a reply as the judge's prompt asks for cannot "
-            "be read off it; name another judge model"
+            "this model reasons before it answers, and the short reply that the judge's prompt asks for "
+            "cannot be read off it; name another judge model"
         )
 
 

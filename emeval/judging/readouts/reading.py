@@ -197,9 +197,9 @@ LONGEST_LABEL = 40
 def read_reply(text: str, cut: bool = False) -> Reading:
     """Read a label off a reply that may be anything: `OPENAI` of `OpenAI`, `NOT_SURE` of `"Not sure."`.
 
-    The words of the reply (letters, digits, `_`) in capitals, joined by `_`. The reading's reason is the reply
-    as it was. `UNREADABLE` is a reply without a word, one that was `cut` off, and one whose label would be
-    longer than `LONGEST_LABEL`: the reason then says so.
+    The words of the reply (letters, digits, `_`) in capitals, joined by `_`. The reading's reason is the
+    reply as it was. `UNREADABLE` is a reply without a word, one that was `cut` off, and one whose label would
+    be longer than `LONGEST_LABEL`: the reason then says so.
     """
     if cut:
         return _unreadable("the reply was cut off before its end")
