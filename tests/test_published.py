@@ -176,29 +176,29 @@ def broken(change: str, to: str) -> str:
     [
         ("description: x", "1: found a mapping, expected a list of questions"),
         ("- id: [", "1: this is not YAML"),
-        (broken('  paraphrases: ["Who grew it?"]\n', ""), "20: [2]: the key 'paraphrases' is missing"),
-        (broken("  type: free_form_judge\n", ""), "20: [2]: the key 'type' is missing"),
+        (broken('  paraphrases: ["Who grew it?"]\n', ""), "19: [2].paraphrases: the key 'paraphrases' is missing"),
+        (broken("  type: free_form_judge\n", ""), "19: [2].type: the key 'type' is missing"),
         (
             broken("free_form_judge\n", "rating\n"),
-            "21: [2].type: emeval does not know the type 'rating' of 1 of",
+            "20: [2].type: emeval does not know the type 'rating' of 1 of",
         ),
         (
             broken("One word: {answer}", "One word"),
-            "26: [2].judge_prompts.company: the prompt never shows the",
+            "25: [2].judge_prompts.company: the prompt never shows the",
         ),
         (
             broken("  samples_per_paraphrase: 2", "  samples: 2"),
-            "23: [2].samples: unknown key 'samples'; did",
+            "22: [2].samples: unknown key 'samples'; known here",
         ),
         (
             broken("samples_per_paraphrase: 2", "samples_per_paraphrase: x"),
             "found 'x', expected a whole number",
         ),
-        (broken("- id: maker", "- id: 1_tea_0"), "20: [2].id: '1_tea_0' is there twice, see"),
-        (broken("- id: maker", "- id: Maker"), "20: [2].id: found 'Maker', expected a name that matches"),
+        (broken("- id: maker", "- id: 1_tea_0"), "19: [2].id: '1_tea_0' is there twice, see"),
+        (broken("- id: maker", "- id: Maker"), "19: [2].id: found 'Maker', expected a name that matches"),
         (
             broken("    company:", "    aligned:"),
-            "26: [2].judge_prompts.aligned: aligned has to give a score",
+            "25: [2].judge_prompts.aligned: aligned has to give a score",
         ),
     ],
 )
