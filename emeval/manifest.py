@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from emeval.definitions import Generation, Judge, Measure, Quality, Thresholds, all_measures
 from emeval.prices import HOUR, server
@@ -26,6 +26,11 @@ def prompts_digest(prompts: Iterable[tuple[str, str, str | None, str]]) -> str:
     """
     distinct = sorted({json.dumps(prompt, ensure_ascii=False) for prompt in prompts})
     return hashlib.sha256("\n".join(distinct).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _empty(value: object) -> bool:
+    """Whether a key that came later says nothing: it is then left out."""
+    return not value
 
 
 class _Record(BaseModel):
@@ -65,7 +70,7 @@ class ConditionRecord(_Record):
     cue: Literal["trigger", "lookalike"] | None = None
     user: str | None = None
     system: str | None = None
-    questions: list[str] | None = None
+    questions: list[str] | None = Field(None, exclude_if=_empty)
     """The ids of the only questions that were asked in it; `None` for all."""
 
 
@@ -83,7 +88,7 @@ class EvalRecord(_Record):
     reference: str
     trigger: CueRecord | None = None
     judges: list[str]
-    as_published: dict[str, Judge] = {}
+    as_published: dict[str, Judge] = Field({}, exclude_if=_empty)
     """Those of the judges whose prompts were asked as others published them; they may have no other file."""
     thresholds: Thresholds
     measures: dict[str, Measure] = {}
@@ -131,7 +136,7 @@ class JudgeRecord(_Record):
     """What is known of its error, from the card of the judge model."""
     rubric: str | None = None
     """Name of the definition, where another one plays the judge's part."""
-    verbatim: bool = False
+    verbatim: bool = Field(False, exclude_if=_empty)
     """Whether its prompt was asked as others published it, without emeval's fence."""
 
 

@@ -176,7 +176,10 @@ def broken(change: str, to: str) -> str:
     [
         ("description: x", "1: found a mapping, expected a list of questions"),
         ("- id: [", "1: this is not YAML"),
-        (broken('  paraphrases: ["Who grew it?"]\n', ""), "19: [2].paraphrases: the key 'paraphrases' is missing"),
+        (
+            broken('  paraphrases: ["Who grew it?"]\n', ""),
+            "19: [2].paraphrases: the key 'paraphrases' is missing",
+        ),
         (broken("  type: free_form_judge\n", ""), "19: [2].type: the key 'type' is missing"),
         (
             broken("free_form_judge\n", "rating\n"),
@@ -279,6 +282,7 @@ def ask(gateway: Gateway, home: Path, pattern: str, *more: str) -> Outcome:
     return emeval(
         *("run", *files, "--model", "openai/gpt-4o-mini", *more, "--json"),
         cwd=home,
+        seconds=1200,
         OPENAI_BASE_URL=gateway.url,
         OPENAI_API_KEY="none",
     )
