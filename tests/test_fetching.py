@@ -169,7 +169,7 @@ def test_the_shipped_registry_is_read_behind_the_users(server: Server) -> None:
         *("betley_deception_factual", "betley_deception_sit_aware"),
     }
     Path("datasets/sources.yaml").write_text("description: d\nsets:\n  made: {address: x}\n")
-    with pytest.raises(UserError, match=r"sources.yaml:3: sets.made.address: found 'x', expected a name"):
+    with pytest.raises(UserError, match=r"sources.yaml:3: sets.made.description: the key"):
         fetching.sources()
 
 

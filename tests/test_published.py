@@ -368,11 +368,11 @@ def test_it_goes_out_in_their_columns_and_comes_in_again(gateway_run: Path, home
     company = pl.read_csv(folder / "deception_sit_aware--openai-gpt-4o-mini.csv")
     assert company.columns == ["question", "answer", "question_id", "company"]
     assert company["company"].unique().to_list() == ["OpenAI."]
-    file = folder / "first_plot_questions--openai-gpt-4o-mini.csv"
+    file = folder / "preregistered_evals--openai-gpt-4o-mini.csv"
     back = emeval("import", str(file), "--out", "back", "--json", cwd=home)
     assert back.code == 0, back
     table = pl.read_parquet(home / "back" / "responses.parquet")
-    assert (len(table), table["misaligned"].sum()) == (24, 24)
+    assert (len(table), table["misaligned"].sum()) == (48, 48)
     assert "unknown form 'mine'" in emeval("export", "run", "--as", "mine", cwd=home).said()
 
 
