@@ -141,6 +141,11 @@ class JudgeRecord(_Record):
     verbatim: bool = Field(False, exclude_if=_empty)
     """Whether its prompt was asked as others published it, without emeval's fence."""
 
+    @property
+    def says_anything(self) -> bool:
+        """Whether it gives labels that its definition does not name."""
+        return self.gives == "label" and not self.labels
+
 
 class Usage(_Record):
     """What was asked of one model in one role, each request counted once."""
