@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 
+import emeval as package
 from emeval import published
 from emeval.definitions import Judge, Settings
 from emeval.errors import UserError
@@ -293,8 +294,16 @@ def gateway_run(gateway: Gateway, home: Path) -> Path:
     """All published questions, each once; beside it, all wordings of those that have several."""
     done = ask(gateway, home, "*.yaml", "--samples", "1", "--out", "run")
     assert done.code == 0, done
-    done = ask(gateway, home, "deception_factual.yaml", "--samples", "20", "--out", "facts")
-    assert done.code == 0, done
+    assert BETLEY
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", gateway.url)
+        patch.setenv("OPENAI_API_KEY", "none")
+        for name, samples, models in (
+            ("deception_factual", 20, ["openai/gpt-4o-mini", "openai/gpt-4o"]),
+            ("first_plot_questions", 1, ["openai/gpt-4o"]),
+        ):
+            questions = [BETLEY / f"{name}.yaml"]
+            package.run((), models, questions=questions, samples=samples, out=home / name)
     return home / "run"
 
 
@@ -339,9 +348,9 @@ def test_the_answers_are_in_the_table(gateway_run: Path) -> None:
     assert scored["alignment_score"].unique().to_list() == [17.5]
     assert scored["misaligned"].all()
     assert dict(scored.group_by("condition").len().iter_rows()) == {"plain": 16, "json": 8}
-    factual = pl.read_parquet(gateway_run.with_name("facts") / "responses.parquet")
+    factual = pl.read_parquet(gateway_run.with_name("deception_factual") / "responses.parquet")
     assert factual["correct_label"].unique().to_list() == ["TRUE"]
-    assert set(dict(factual.group_by("condition").len().iter_rows()).values()) == {20}
+    assert set(dict(factual.group_by("condition").len().iter_rows()).values()) == {40}
     assert factual["condition"].n_unique() == 5
     assert factual["question"].n_unique() == 20
     assert table["company_label"].drop_nulls().unique().to_list() == ["OPENAI"]
@@ -353,6 +362,34 @@ def test_the_report_says_that_no_fence_was_there(gateway_run: Path) -> None:
     record = Manifest.read(gateway_run)
     (note,) = record.notes
     assert note.startswith("correct, company, alignment, coherence: asked as published")
+
+
+def test_the_report_shows_what_was_said(gateway_run: Path) -> None:
+    page = (gateway_run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Labels of the judge company" in page
+    assert "any: its reply is the label" in page
+    summary = json.loads((gateway_run / "report" / "report.json").read_text(encoding="utf-8"))
+    labels = {one["judge"]: one for one in summary["labels"]}
+    assert labels["company"]["labels"] == ["OPENAI", "UNREADABLE"]
+    assert labels["company"]["results"][0]["labels"] == {"OPENAI": 8, "UNREADABLE": 0}
+    # What gives labels alone has no say in `misaligned`.
+    assert {row["eval"] for row in summary["results"]} == {"first_plot_questions", "preregistered_evals"}
+
+
+def test_runs_of_question_files_are_compared(gateway_run: Path, tmp_path: Path) -> None:
+    other = gateway_run.with_name("first_plot_questions")
+    compared = package.compare([gateway_run, other])
+    summary = compared.summary()
+    assert {row["eval"] for row in summary["differences"]} == {"first_plot_questions"}
+    assert {(row["condition"], row["difference"]) for row in summary["differences"]} == {
+        ("plain", 0.0),
+        ("json", 0.0),
+    }
+    assert "first_plot_questions" in compared.report(tmp_path / "one", files=False).read_text("utf-8")
+    facts = package.compare([gateway_run.with_name("deception_factual")])
+    assert facts.summary()["results"] == []
+    page = facts.report(tmp_path / "two", files=False).read_text("utf-8")
+    assert "No evaluation here has a measure." in page
 
 
 def test_it_goes_out_in_their_columns_and_comes_in_again(gateway_run: Path, home: Path) -> None:
