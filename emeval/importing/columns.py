@@ -29,6 +29,7 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "trigger": ("trigger",),
     "sample": ("sample",),
     "seed": ("seed",),
+    "target": ("target",),
     "system": ("system", "system_prompt", "messages.system"),
     "prompt": ("prompt", "messages.prompt"),
     "reasoning": ("reasoning", "messages.reasoning"),
