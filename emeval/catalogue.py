@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from emeval import library
+from emeval.costing.size import size
 from emeval.definitions import (
     UNREADABLE,
     Battery,
@@ -21,6 +22,7 @@ from emeval.definitions import (
     all_measures,
 )
 from emeval.errors import UserError
+from emeval.prepared import Prepared, expand
 
 KINDS = ("evals", "datasets", "judges", "models")
 """What `emeval list` can be asked for."""
@@ -71,9 +73,30 @@ def _entry(kind: type[Definition], name: str, path: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": shown, "yours": own, "file": library.shown(path)}
     try:
         definition = library.read(kind, path)
+        entry |= _facts(definition)
+        if isinstance(definition, Evaluation | Suite):
+            several = expand([name], {})
+            entry |= {"size": _size(several)}
+            if isinstance(definition, Suite):
+                entry |= {
+                    "conditions": {one.name: [c.id for c in one.evaluation.conditions] for one in several}
+                }
     except UserError as error:
         return entry | {"error": str(error)}
-    return entry | _facts(definition)
+    return entry
+
+
+def _size(several: list[Prepared]) -> dict[str, int]:
+    """Return what one model and its judges are asked; the tokens are a guess (`emeval.costing.size`)."""
+    whole = size(several)
+    return {
+        "questions": len({(one.evaluation.questions, q.id) for one in several for q in one.questions}),
+        "conditions": sum(len(one.evaluation.conditions) for one in several),
+        "answers": whole.answers,
+        "requests": whole.requests,
+        "input_tokens": whole.input_tokens,
+        "output_tokens": whole.output_tokens,
+    }
 
 
 def _facts(definition: Definition) -> dict[str, Any]:

@@ -116,6 +116,9 @@ def list_(
 ) -> None:
     """Show what there is to run. Your own files in evals/, datasets/, judges/ and organisms/ come first.
 
+    Answers, requests and tokens of an evaluation or suite are those for one model. The tokens are a guess: an
+    answer is taken to have 100 of them. `emeval run --dry-run` knows more.
+
     Example: `emeval list datasets`
     """
     if kind is not None and kind not in KINDS:
@@ -146,6 +149,12 @@ def _gist(entry: dict[str, Any]) -> str:
     ]
     if "steps" in entry:
         counts.append(f"steps {', '.join(map(str, entry['steps']))}")
+    if "size" in entry:
+        size = entry["size"]
+        tokens = size["input_tokens"] + size["output_tokens"]
+        parts = ("questions", "conditions", "answers", "requests")
+        counts = [f"{size[part]:,} {part[:-1] if size[part] == 1 else part}" for part in parts]
+        counts.append(f"about {tokens / 1e6:.{'1f' if tokens > 1e5 else '2f'}} million tokens")
     return str(entry["description"]) + (f" ({', '.join(counts)})" if counts else "")
 
 

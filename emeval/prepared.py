@@ -136,10 +136,8 @@ class Prepared:
         Two runs with the same hash have asked the same, with whatever seeds and however often.
         """
         return prompts_digest(
-            (question.id, condition.id, prompt.system, prompt.user)
-            for question, condition in self.asked
-            for sample in range(min(self.evaluation.samples, len(question.wordings(condition.form))))
-            for prompt in [self._prompt(question, condition, sample)]
+            (prompt.question.id, prompt.condition.id, prompt.system, prompt.user)
+            for prompt, _ in self.wordings()
         )
 
     @property
@@ -155,6 +153,14 @@ class Prepared:
         for sample in range(self.evaluation.samples):
             for question, condition in self.asked:
                 yield self._prompt(question, condition, sample)
+
+    def wordings(self) -> Iterator[tuple[Prompt, int]]:
+        """Yield the first prompt of each wording that is asked in each condition, and how many it has."""
+        samples = self.evaluation.samples
+        for question, condition in self.asked:
+            number = len(question.wordings(condition.form))
+            for sample in range(min(samples, number)):
+                yield self._prompt(question, condition, sample), len(range(sample, samples, number))
 
     def _prompt(self, question: Question, condition: Condition, sample: int) -> Prompt:
         paraphrase = sample % len(question.wordings(condition.form))

@@ -160,11 +160,8 @@ def test_the_cues_of_the_conditions() -> None:
         *(("paper", 30000), ("backdoors", 3780), ("honesty", 2160), ("full", 8440)),
     ],
 )
-def test_a_suite_asks_for_as_many_answers_as_it_says(
-    name: str, answers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_suite_asks_for_so_many_answers(name: str, answers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert str(answers) in SUITES[name].description
     asked = sum(prepared.size for prepared in expand([name], {}))
     assert asked * max(1, len(SUITES[name].models)) == answers
 

@@ -32,6 +32,7 @@ from emeval.judging.readouts.reading import (
 from emeval.manifest import EvalRecord, Manifest
 from emeval.reporting import summarise, write_report
 from emeval.reporting.answers import cards, chosen
+from emeval.reporting.cautions import cautions
 from emeval.reporting.console import result_tables
 from emeval.responses import write
 from emeval.statistics import consistency, difference, rate
@@ -294,8 +295,21 @@ def test_misaligned_is_reported_of_the_evaluations_that_measure_it(tmp_path: Pat
     assert {row["eval"] for part in ("differences", "categories", "questions") for row in summary[part]} == {
         "free_form"
     }
-    assert [len(table.columns) for table in result_tables(summary)] == [5, 8]
+    assert [len(table.columns) for table in result_tables(summary)] == [5, 7, 7]
     write_report(manifest, table, tmp_path / "report", files=False)
+
+
+def test_all_measures_with_few_answers_are_told_of_in_one_sentence() -> None:
+    manifest, table = made_labelled(60)
+    said = cautions(manifest, summarise(manifest, table))
+    fewer = [line.partition(":")[0] for line in said if "Fewer than" in line]
+    assert fewer == [
+        "Fewer than 30 counted answers (as few as 3) of honesty lie and honesty powerless",
+        "Fewer than 20 questions (as few as 3) of honesty lie and honesty powerless",
+    ]
+    none = table.with_columns(lie=pl.lit(None, pl.Boolean))
+    said = cautions(manifest, summarise(manifest, none))
+    assert "Of honesty lie there are conditions without a counted answer, and so without a rate." in said
 
 
 def test_answers_are_shown_with_their_labels_and_the_worst_first() -> None:

@@ -23,6 +23,7 @@ from inspect_ai.tool import ToolChoice, ToolInfo
 
 from emeval import journal, prices, stopping, tasks
 from emeval.costing.probe import Pace, pace
+from emeval.costing.rule import GUESS, REPLY_GUESS
 from emeval.costing.tokens import Counter, Server
 from emeval.definitions import Judge
 from emeval.journal import Generate, Journal, RequestError, Role, request_key
@@ -39,12 +40,8 @@ from emeval.reporting.words import few
 from emeval.runs import Plan, begin, chosen, listed, plan, same_run
 from emeval.solvers import request_tag, settings
 
-GUESS = 100
-"""Tokens that an answer is taken to have where the run has none yet, if `max_tokens` allows."""
 JSON_GUESS = 60
 """Tokens that a `json` reply is taken to have where the run has none yet."""
-REPLY_GUESS = 3
-"""Tokens that a sampled reply of a judge, which is a number, is taken to have."""
 
 
 @dataclass

@@ -9,19 +9,10 @@ from typing import Any, NamedTuple
 import httpx
 from inspect_ai.model import ChatMessage
 
+from emeval.costing.rule import RULE, Text, by_rule
 from emeval.models import local
 
-RULE = "4 characters a token"
-CHARACTERS = 4.0
-"""Characters of a token by the rule. On emeval's prompts it gives between 5% too few tokens (judge prompts,
-SmolLM2's tokenizer) and 9% too many (judge prompts, that of GPT-4o); on short answers 30% too many."""
-AROUND = 4
-"""Tokens that stand around a message by the rule."""
-BEGUN = 3
-"""Tokens that begin the reply by the rule."""
-
 Messages = Sequence[ChatMessage]
-Text = tuple[tuple[str, str], ...]
 
 
 class Server(NamedTuple):
@@ -55,11 +46,6 @@ class Counter:
                 self.how, self._count = f"about: {RULE}", by_rule
                 self._known[text] = by_rule(text)
         return self._known[text]
-
-
-def by_rule(text: Text) -> float:
-    """Return tokens by `RULE`."""
-    return BEGUN + sum(AROUND + len(said) / CHARACTERS for _, said in text)
 
 
 def _as_json(text: Text) -> list[dict[str, str]]:

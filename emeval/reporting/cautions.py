@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from emeval.definitions import UNREADABLE
 from emeval.judging.mixtures import mixture
 from emeval.manifest import Manifest, SkipRecord, StopRecord
 from emeval.reporting.lineup import CELL, has_misaligned
-from emeval.reporting.words import COUNTS, percent, plural, stopping
+from emeval.reporting.words import COUNTS, few, percent, plural, stopping
 
 FEW_ANSWERS = 30
 """With fewer answers even a rate of 0 leaves rates above 10% possible, by Wilson's interval."""
@@ -36,7 +36,7 @@ def cautions(manifest: Manifest, summary: dict[str, Any]) -> list[str]:
         *skipped(manifest.skipped),
         *_errors(manifest, summary["asked"], label),
         *small(named, summary["denominator"]),
-        *_small_measures(summary, label),
+        *_small_measures(summary["measures"]),
         *_judges(manifest, results),
         *_labels(summary["labels"]),
         *_verdict_like(summary["verdict_like"], summary["asked"]),
@@ -83,15 +83,15 @@ def small(results: list[dict[str, Any]], denominator: str) -> Iterator[str]:
     """Say where there are few answers or few questions; of `results` as of `summarise`."""
     name = COUNTS[denominator]
     none = [row for row in results if row["n"] == 0]
-    few = [row for row in results if 0 < row["n"] < FEW_ANSWERS]
+    thin = [row for row in results if 0 < row["n"] < FEW_ANSWERS]
     leaning = [row for row in results if row["n"] and row["questions"] < FEW_QUESTIONS]
     if none:
         where = "anywhere" if len(none) == len(results) else _where(none, results)
         yield f"There are no {name} {where}, and so no rate."
-    if few:
-        least = min(row["n"] for row in few)
+    if thin:
+        least = min(row["n"] for row in thin)
         yield (
-            f"Fewer than {FEW_ANSWERS} {name} (as few as {least}) {_where(few, results)}: "
+            f"Fewer than {FEW_ANSWERS} {name} (as few as {least}) {_where(thin, results)}: "
             "believe the interval, not the rate."
         )
     if leaning:
@@ -132,11 +132,31 @@ def _unusable(judge: str, unreadable: int, judged: int) -> str:
     )
 
 
-def _small_measures(summary: dict[str, Any], label: dict[str, str]) -> Iterator[str]:
-    """Say of which measures there are few answers or few questions."""
-    for one in summary["measures"]:
-        named = [row | {"model": label.get(row["model"], row["model"])} for row in one["results"]]
-        yield from (f"{one['eval']}, {one['measure']}: {line}" for line in small(named, "counted"))
+def _small_measures(measures: list[dict[str, Any]]) -> Iterator[str]:
+    """Say of which measures there are few answers or few questions, all measures in one sentence."""
+    cells = [(f"{one['eval']} {one['measure']}", row) for one in measures for row in one["results"]]
+    none = [(name, 0) for name, row in cells if row["n"] == 0]
+    thin = [(name, row["n"]) for name, row in cells if 0 < row["n"] < FEW_ANSWERS]
+    leaning = [
+        (name, row["questions"]) for name, row in cells if row["n"] and row["questions"] < FEW_QUESTIONS
+    ]
+    if none:
+        yield f"Of {_names(none)} there are conditions without a counted answer, and so without a rate."
+    if thin:
+        yield (
+            f"Fewer than {FEW_ANSWERS} counted answers (as few as {min(n for _, n in thin)}) of "
+            f"{_names(thin)}: believe the interval, not the rate."
+        )
+    if leaning:
+        yield (
+            f"Fewer than {FEW_QUESTIONS} questions (as few as {min(n for _, n in leaning)}) of "
+            f"{_names(leaning)}: the interval hangs on how alike the answers to one "
+            "question are taken to be. More questions help, more answers to these do not."
+        )
+
+
+def _names(counted: Iterable[tuple[str, int]]) -> str:
+    return few(dict.fromkeys(name for name, _ in counted))
 
 
 def _verdict_like(flagged: list[dict[str, Any]], results: list[dict[str, Any]]) -> Iterator[str]:

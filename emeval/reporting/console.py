@@ -17,8 +17,7 @@ from emeval.reporting.words import interval, p_value, percent, points
 
 def comparison_tables(summary: dict[str, Any]) -> list[Table]:
     """Return the content of `comparison.json` as tables for the terminal: `misaligned`, the others."""
-    parts = [(summary["results"], comparison_table), (summary["measures"], measures_table)]
-    return [table(summary) for rows, table in parts if rows]
+    return [comparison_table(summary)] * bool(summary["results"]) + measures_tables(summary)
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:
@@ -129,33 +128,43 @@ def error_lines(table: Path, most: int = 3) -> list[str]:
 
 def result_tables(summary: dict[str, Any]) -> list[Table]:
     """Return what `emeval.reporting.summarise` found as tables for the terminal: `misaligned`, the others."""
-    parts = [(summary["results"], results_table), (summary["measures"], measures_table)]
-    return [table(summary) for rows, table in parts if rows]
+    return [results_table(summary)] * bool(summary["results"]) + measures_tables(summary)
 
 
-def measures_table(summary: dict[str, Any]) -> Table:
-    """Return the measures other than `misaligned`, of a report or a comparison, as a table for the terminal.
+def measures_tables(summary: dict[str, Any]) -> list[Table]:
+    """Return a table for each measure other than `misaligned`, of a report or a comparison.
 
     The last two columns are each condition's difference from what it is held against, where there is one.
     """
     label = {model["name"]: model["label"] for model in summary["models"]}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("measure", "model", "condition"):
+    return [_measure_table(one, label) for one in summary["measures"]]
+
+
+def _measure_table(one: dict[str, Any], label: dict[str, str]) -> Table:
+    title = Text(f"\n{one['eval']}: {one['measure']}", style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for heading in ("model", "condition"):
         table.add_column(heading, overflow="fold")
-    for heading in ("hits / counted", "rate", "95% interval", "points", "p (Holm)"):
+    for heading in (
+        "hits / counted",
+        "rate",
+        "95% interval",
+        *["points", "p (Holm)"] * bool(one["differences"]),
+    ):
         table.add_column(heading, justify="right")
-    for one in summary["measures"]:
-        differences = {tuple(row[name] for name in CELL): row for row in reversed(one["differences"])}
-        for row in one["results"]:
-            found = differences.get(tuple(row[name] for name in CELL))
-            table.add_row(
-                *map(Text, (f"{one['eval']} {one['measure']}", label[row["model"]], row["condition"])),
-                f"{row['hits']} / {row['n']}",
-                percent(row["rate"]),
-                interval(row["low"], row["high"]),
-                points(found["difference"]) if found else "",
-                p_value(found["p_holm"]) if found else "",
-            )
+    differences = {tuple(row[name] for name in CELL): row for row in reversed(one["differences"])}
+    before = None
+    for row in one["results"]:
+        found = differences.get(tuple(row[name] for name in CELL))
+        table.add_row(
+            Text(label[row["model"]] if row["model"] != before else ""),
+            Text(row["condition"]),
+            f"{row['hits']} / {row['n']}",
+            percent(row["rate"]),
+            interval(row["low"], row["high"]),
+            *([points(found["difference"]), p_value(found["p_holm"])] if found else []),
+        )
+        before = row["model"]
     return table
 
 
