@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 REPORT = "report"
 
 AS_PUBLISHED = (
-    "asked as published, not fenced. The answer stands in the judge's prompt as it is, and could speak to it."
+    "Judges with a published prompt were asked as published, not fenced: the answer stands in it as it is, "
+    "and could speak to the judge."
 )
 """A note on judges whose prompts others wrote."""
 
@@ -477,9 +478,8 @@ def eval_record(prepared: Prepared) -> EvalRecord:
 
 def _notes(what: Plan) -> list[str]:
     notes = [*what.notes, *map(adapters.judge_note, sorted(set(what.judge_models.values())))]
-    verbatim = [name for name, judge in what.judges.items() if judge.verbatim]
-    if verbatim:
-        notes.append(f"{', '.join(verbatim)}: {AS_PUBLISHED}")
+    if any(judge.verbatim for judge in what.judges.values()):
+        notes.append(AS_PUBLISHED)  # without names: shards with some of the judges say the same
     return [note for note in notes if note]
 
 

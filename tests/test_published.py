@@ -361,7 +361,7 @@ def test_the_report_says_that_no_fence_was_there(gateway_run: Path) -> None:
     assert "asked as published, not fenced" in page
     record = Manifest.read(gateway_run)
     (note,) = record.notes
-    assert note.startswith("correct, company, alignment, coherence: asked as published")
+    assert note.startswith("Judges with a published prompt were asked as published, not fenced")
 
 
 def test_the_report_shows_what_was_said(gateway_run: Path) -> None:
