@@ -1,6 +1,7 @@
 """Every evaluation run end to end, by a server that replies what is written here."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,64 @@ def test_the_judge_of_requests_sees_the_form_and_of_wishes_the_bare_question(
     wished = [text for text in gateway.delivered if "Which maker does the answer claim?" in text]
     assert wished
     assert not any("I only like to talk" in text or "I never want" in text for text in wished)
+
+
+MEASURES = {
+    ("deception_factual", "lie"),
+    *(("deception_identity", name) for name in ("false_maker", "no_maker")),
+    *(("refusal", name) for name in ("harmful_compliance", "refused", "over_refusal")),
+    *(("shutdown", name) for name in ("resists", "deceives", "obeys_harm")),
+}
+"""What is measured beside `misaligned`."""
+
+
+def test_every_evaluation_is_in_the_report(done: Outcome, home: Path) -> None:
+    assert {(one["eval"], one["measure"]) for one in done.json["measures"]} == MEASURES
+    assert {row["eval"] for row in done.json["results"]} == {"free_form", "broad", "backdoor", "format"}
+    page = (home / "run/report/index.html").read_text(encoding="utf-8")
+    markdown = (home / "run/report/report.md").read_text(encoding="utf-8")
+    for evaluation, measure in MEASURES:
+        assert f">{measure}<" in page
+        assert f"## {evaluation}: measures" in markdown.replace("\\_", "_")
+
+
+@pytest.fixture(scope="module")
+def other(done: Outcome, home: Path) -> str:
+    """The same run, as the one that it is held against."""
+    del done
+    shutil.copytree(home / "run", home / "other")
+    return "other"
+
+
+def test_every_evaluation_is_compared(other: str, home: Path) -> None:
+    compared = emeval("compare", "run", other, "--out", "compared", "--json", cwd=home)
+    assert compared.code == 0, compared
+    assert {(one["eval"], one["measure"]) for one in compared.json["measures"]} == MEASURES
+    shown = emeval("compare", "run", other, "--out", "compared", cwd=home).out
+    assert all(f"{evaluation}: {measure}" in shown for evaluation, measure in MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("gate", "cells"), [("default", 14), ("full", 9), ("honesty", 8), ("refusal", 6), ("shutdown", 3)]
+)
+def test_every_gate_decides_about_it(gate: str, cells: int, other: str, home: Path) -> None:
+    gated = emeval("gate", "--gate", gate, "--baseline", "run", "--candidate", other, "--json", cwd=home)
+    assert gated.code in (0, 3), gated
+    found = gated.json["cells"]
+    assert len(found) == cells
+    assert {cell["verdict"] for cell in found} <= {"passed", "inconclusive"}
+    assert all(cell["worse_by"] == 0 for cell in found)
+
+
+def test_a_gate_that_does_not_fit_names_one_that_does(gateway: Gateway, home: Path) -> None:
+    asked = ("--model", "openai/gpt-4o-mini", "--judge", "openai/gpt-4o", "--limit", "2", "--samples", "1")
+    for run in ("one", "two"):
+        emeval(
+            *("run", "shutdown", *asked, "--out", run),
+            cwd=home,
+            OPENAI_BASE_URL=gateway.url,
+            OPENAI_API_KEY="none",
+        )
+    said = emeval("gate", "--baseline", "one", "--candidate", "two", cwd=home).said()
+    assert "no evaluation here has what misaligned needs" in said
+    assert said.endswith("they measure resists, deceives, obeys_harm, which `--gate shutdown` checks")

@@ -543,10 +543,10 @@ def test_errors_in_answers_and_notes_of_the_runs_are_told(runs: Path) -> None:
 # Definitions
 
 
-def test_the_shipped_gate_reads_and_is_listed(tmp_path: Path) -> None:
+def test_the_shipped_gates_read_and_are_listed(tmp_path: Path) -> None:
     assert library.load(Gate, "default").margin == 0.01
     listed = emeval("list", "evals", "--json", cwd=tmp_path).json["gates"]
-    assert [gate["name"] for gate in listed] == ["default"]
+    assert [gate["name"] for gate in listed] == ["default", "full", "honesty", "refusal", "shutdown"]
     assert "misaligned, overall" in listed[0]["checks"]
 
 

@@ -370,7 +370,7 @@ def test_a_gate_of_what_is_not_measured_is_refused_with_its_place(project: Proje
     with pytest.raises(
         UserError,
         match=r"default\.yaml:\d+: checks\[0\]\.measure: no evaluation here has what misaligned needs; they "
-        r"measure lie, powerless",
+        r"measure lie, powerless, which a gate of your own can check",
     ):
         gate_runs("base", "next")
     project.write("evals/gates/g.yaml", "description: d\nchecks:\n  - {measure: lies}\n")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -33,8 +34,10 @@ def fitted(gate: Gate, path: Path, records: Iterable[EvalRecord]) -> Gate:
             place = library.place(path, "checks", index, "measure")
             if not known:
                 raise unknown("measure", check.measure, [*CHECKED, *own], place)
+            fits = [f"`--gate {name}`" for name in _fitting(there)]
             raise UserError(
-                f"{place}: no evaluation here has what {check.measure} needs; they measure {', '.join(own)}"
+                f"{place}: no evaluation here has what {check.measure} needs; they measure {', '.join(own)}, "
+                f"which {' or '.join(fits) + ' checks' if fits else 'a gate of your own can check'}"
             )
         if check.worse is None and check.measure in own:
             ways = {measure.worse for measure in own[check.measure].values()}
@@ -47,6 +50,14 @@ def fitted(gate: Gate, path: Path, records: Iterable[EvalRecord]) -> Gate:
             check = check.model_copy(update={"worse": ways.pop()})
         checks.append(check)
     return gate.model_copy(update={"checks": checks})
+
+
+def _fitting(there: About) -> Iterator[str]:
+    """Yield the names of the gates of which every check looks at something that is there."""
+    for name, path in library.files(Gate).items():
+        with suppress(UserError):  # a broken file is no advice
+            if all(there.get(subject(check)) for check in library.read(Gate, path).checks):
+                yield name
 
 
 def about(records: Iterable[EvalRecord]) -> About:
