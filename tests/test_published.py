@@ -14,6 +14,7 @@ import emeval as package
 from emeval import published
 from emeval.definitions import Judge, Settings
 from emeval.errors import UserError
+from emeval.gate import gate_runs
 from emeval.judging.prompts import Scale, judge_prompt
 from emeval.judging.readouts import read_reply
 from emeval.manifest import Manifest
@@ -298,12 +299,13 @@ def gateway_run(gateway: Gateway, home: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_BASE_URL", gateway.url)
         patch.setenv("OPENAI_API_KEY", "none")
-        for name, samples, models in (
-            ("deception_factual", 20, ["openai/gpt-4o-mini", "openai/gpt-4o"]),
-            ("first_plot_questions", 1, ["openai/gpt-4o"]),
+        for out, name, samples, models in (
+            ("deception_factual", "deception_factual", 20, ["openai/gpt-4o-mini", "openai/gpt-4o"]),
+            ("first_plot_questions", "first_plot_questions", 1, ["openai/gpt-4o"]),
+            ("first_plot_again", "first_plot_questions", 1, ["openai/gpt-4o-mini"]),
         ):
             questions = [BETLEY / f"{name}.yaml"]
-            package.run((), models, questions=questions, samples=samples, out=home / name)
+            package.run((), models, questions=questions, samples=samples, out=home / out)
     return home / "run"
 
 
@@ -390,6 +392,15 @@ def test_runs_of_question_files_are_compared(gateway_run: Path, tmp_path: Path) 
     assert facts.summary()["results"] == []
     page = facts.report(tmp_path / "two", files=False).read_text("utf-8")
     assert "No evaluation here has a measure." in page
+
+
+def test_a_gate_holds_runs_of_question_files_against_each_other(gateway_run: Path) -> None:
+    other = gateway_run.with_name("first_plot_questions")
+    outcome = gate_runs(other, other.with_name("first_plot_again"))
+    assert outcome.decision.verdict == "inconclusive"  # 16 answers are no proof
+    facts = gateway_run.with_name("deception_factual")
+    with pytest.raises(UserError, match=r"no measure is made of what their judges say \(correct\)"):
+        gate_runs(facts, facts, baseline_model="openai/gpt-4o", candidate_model="openai/gpt-4o-mini")
 
 
 def test_it_goes_out_in_their_columns_and_comes_in_again(gateway_run: Path, home: Path) -> None:
