@@ -160,7 +160,16 @@ def _gist(entry: dict[str, Any]) -> str:
 
 @app.command()
 def run(
-    evaluations: Evaluations,
+    evaluations: Annotated[
+        list[str] | None, typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
+    ] = None,
+    questions: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Questions as others published them (docs: published.md)."),
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out questions of a type that emeval does not know.")
+    ] = False,
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="A model; may be given several times.  [default: the suite's own]"),
@@ -218,9 +227,11 @@ def run(
         raise UserError("--probe goes with --dry-run; without it the run is simply begun")
     wide = {"ray": ray, "shared": shared, "shard": shard}
     (partial(_dry_run, probe=probe) if dry_run else partial(_run, wide=wide))(
-        evaluations,
+        evaluations or [],
         models or [],
         judges or [],
+        questions=questions or [],
+        skip_unknown=skip_unknown,
         as_json=as_json,
         access={
             "model_base_url": model_base_url,
@@ -602,6 +613,73 @@ def import_(
     _show(done.path, page)
     for line in account(done.manifest):
         Console().print(Text(line), soft_wrap=True)
+
+
+@app.command()
+def export(
+    run_directory: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or RUN@JUDGING.")],
+    form: Annotated[str, typer.Option("--as", help="betley: the CSV columns of arXiv 2502.17424.")],
+    out: Annotated[Path | None, typer.Option(help="The folder.  [default: RUN/export]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run in the columns of other tools, a CSV file for each model and evaluation.
+
+    Example: `emeval export runs/mine --as betley`
+    """
+    from emeval.exporting import export as export_
+    from emeval.runs import Run
+
+    written = export_(Run(run_directory), form, out)
+    if as_json:
+        _print_json([one._asdict() | {"file": str(one.file)} for one in written])
+        return
+    for one in written:
+        lost = f", {one.left_out:,} with an error left out" if one.left_out else ""
+        Console().print(Text(f"{one.file}: {one.answers:,} answers{lost}"), soft_wrap=True)
+
+
+datasets = typer.Typer(no_args_is_help=True, help="Public question sets that lie elsewhere.")
+app.add_typer(datasets, name="datasets")
+
+
+@datasets.command("list")
+def datasets_list(as_json: Json = False) -> None:
+    """Show the public question sets that can be fetched, with address, SHA-256 and licence.
+
+    Example: `emeval datasets list`
+    """
+    from emeval.fetching import sources
+
+    found = sources()
+    if as_json:
+        _print_json([{"name": name} | one.model_dump() for name, one in found.items()])
+        return
+    for name, one in found.items():
+        Console().print(Text(name, style="bold"), Text(f"{one.description} ({one.licence})"))
+        Console().print(Text(f"  {one.address}", style="dim"), soft_wrap=True)
+
+
+@datasets.command("fetch")
+def datasets_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="`emeval datasets list`.")],
+    out: Annotated[Path | None, typer.Option(help="The folder.  [default: datasets/published]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch public question sets, and check them. A download that broke off goes on.
+
+    Example: `emeval datasets fetch betley_first_plot`
+    """
+    from emeval.fetching import fetch
+
+    found = {}
+    for name in names:
+        with Console(stderr=True).status(f"fetching {name}"):
+            found[name] = fetch(name, out)
+    if as_json:
+        _print_json({name: str(path) for name, path in found.items()})
+        return
+    for path in found.values():
+        Console().print(Text(f"{path}: emeval run --questions {path} --model …"), soft_wrap=True)
 
 
 @app.command()

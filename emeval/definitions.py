@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -56,11 +57,14 @@ ATTACK_VARIABLES: dict[str, object] = {"answer": "a", "fence_begin": "b", "fence
 ConditionTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, CONDITION_VARIABLES))]
 UserTemplate = Annotated[ConditionTemplate, AfterValidator(lambda text: needs_variable(text, "question"))]
 CueTemplate = Annotated[Text, AfterValidator(lambda text: check_template(text, CUE_VARIABLES))]
-JudgeTemplate = Annotated[
-    Text,
-    AfterValidator(lambda text: check_template(text, JUDGE_VARIABLES)),
-    AfterValidator(lambda text: needs_variable(text, "answer")),
-]
+
+
+def check_judge_template(text: str) -> str:
+    """Return `text` if it is a template that shows a judge the answer. Raises `TemplateError`."""
+    return needs_variable(check_template(text, JUDGE_VARIABLES), "answer")
+
+
+JudgeTemplate = Annotated[Text, AfterValidator(check_judge_template)]
 
 AttackTemplate = Annotated[
     str,
@@ -69,6 +73,13 @@ AttackTemplate = Annotated[
 ]
 JudgeLabel = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z_]*$")]
 """What a judge may say instead of a number: `REFUSAL`."""
+
+
+def check_verbatim(prompt: str) -> str:
+    """Return a judge's prompt that is asked as it is. Raises `ValueError` if it never shows the answer."""
+    if "{answer}" not in prompt:
+        raise ValueError("the prompt never shows the {answer}, so there would be nothing to judge")
+    return prompt
 
 
 class Definition(BaseModel):
@@ -199,6 +210,8 @@ class Condition(Definition):
     id: Name
     form: Name | None = Field(None, exclude_if=_empty)
     """Of which of the questions' forms it asks; by default the paraphrases."""
+    questions: list[Name] | None = Field(None, min_length=1, exclude_if=_empty)
+    """The ids of the only questions that are asked in it; by default all."""
     cue: Literal["trigger", "lookalike"] | None = None
     user: UserTemplate = "{{ question }}"
     system: ConditionTemplate | None = None
@@ -485,15 +498,38 @@ class Judge(Definition):
     description: Text
     model: Text = "openai/gpt-4o"
     gives: Literal["score", "label"] = Field("score", exclude_if=lambda gives: gives == "score")
-    readout: Literal["auto", "logprobs", "digits", "enumerate", "sample", "json"] = "auto"
+    readout: Literal["auto", "logprobs", "digits", "enumerate", "sample", "json", "text"] = "auto"
     labels: dict[JudgeLabel, Text] = {}
-    """What the judge may say, and when: instead of a number or, if it gives labels, nothing else."""
+    """What the judge may say, and when: instead of a number or, if it gives labels, nothing else. A judge
+    that gives labels and has none here may say anything: its reply is the label."""
     min_weight: float = Field(0.25, gt=0, le=1)
     """Least total probability (or share of samples) on numbers for there to be a score; on labels, if it
     gives labels."""
     samples: int = Field(5, ge=1)
     """Answers taken by the `sample` readout."""
-    prompt: JudgeTemplate
+    verbatim: bool = Field(False, exclude_if=_empty)
+    """Whether the prompt is asked as it is, for prompts that others published: `{question}` and `{answer}` in
+    it stand for the two texts, which are put in without a fence. It is no template then."""
+    prompt: str
+
+    @field_validator("prompt")
+    @classmethod
+    def _askable(cls, prompt: str, info: ValidationInfo) -> str:
+        if info.data.get("verbatim"):
+            return check_verbatim(prompt)
+        if not prompt.strip():
+            raise ValueError("this is empty; something must stand here")
+        return check_judge_template(prompt.strip())
+
+    @model_validator(mode="after")
+    def _as_published(self) -> Self:
+        if self.verbatim and self.readout in ("digits", "json"):
+            raise DefinitionError(
+                f"{self.readout} asks in words of its own, and this prompt is asked as it is; "
+                "name logprobs or sample, or leave auto",
+                ("readout",),
+            )
+        return self
 
     @model_validator(mode="after")
     def _reserved(self) -> Self:
@@ -505,8 +541,20 @@ class Judge(Definition):
 
     @model_validator(mode="after")
     def _labelling(self) -> Self:
+        if self.readout == "text" and not self.says_anything:
+            raise DefinitionError(
+                "text takes the reply itself for the label: it goes with 'gives: label' and no labels",
+                ("readout",),
+            )
         if not self.gives_label:
             return self
+        if self.says_anything and (self.verbatim or not uses_variable(self.prompt, "labels")):
+            if self.readout not in ("auto", "text"):
+                raise DefinitionError(
+                    f"{self.readout} needs the 'labels' that it looks for; without them name text",
+                    ("readout",),
+                )
+            return self._without_scale()
         if len(self.labels) < 2:
             raise DefinitionError("a judge that gives labels needs two at least", ("labels",))
         first: dict[str, str] = {}
@@ -522,12 +570,15 @@ class Judge(Definition):
             raise DefinitionError(
                 "digits reads a number; for labels name logprobs, or leave auto", ("readout",)
             )
-        if uses_variable(self.prompt, "scale"):
-            raise DefinitionError("a judge that gives labels has no {{ scale }}", ("prompt",))
-        if not uses_variable(self.prompt, "labels"):
+        if not self.verbatim and not uses_variable(self.prompt, "labels"):
             raise DefinitionError(
                 "the template never uses {{ labels }}, which are all it may say", ("prompt",)
             )
+        return self._without_scale()
+
+    def _without_scale(self) -> Self:
+        if not self.verbatim and uses_variable(self.prompt, "scale"):
+            raise DefinitionError("a judge that gives labels has no {{ scale }}", ("prompt",))
         return self
 
     @property
@@ -536,9 +587,14 @@ class Judge(Definition):
         return self.gives == "label"
 
     @property
+    def says_anything(self) -> bool:
+        """Whether it gives labels that no definition names: its reply is the label."""
+        return self.gives_label and not self.labels
+
+    @property
     def needs_target(self) -> bool:
         """Whether it has to know what is true."""
-        return uses_variable(self.prompt, "target")
+        return not self.verbatim and uses_variable(self.prompt, "target")
 
     def reworded(self, prompt: str) -> Self:
         """Return the judge as an embedded judge model has learnt it: in its own prompt, without labels."""
@@ -798,3 +854,23 @@ class Prices(Definition):
             if "*" in name[:-1]:
                 raise DefinitionError(f"{name!r}: a * stands at the end of a name, or not at all", ())
         return models
+
+
+class PublicSet(Definition):
+    """A file of questions that others published, and what tells it from any other file."""
+
+    description: Text
+    address: Annotated[str, StringConstraints(pattern=r"^https?://\S+$")]
+    revision: Text
+    """What the address stands for: a commit, a tag, a branch."""
+    bytes: int = Field(ge=1)
+    """Its length."""
+    sha256: Sha256
+    licence: Text
+
+
+class Sources(Definition):
+    """`datasets/sources.yaml`: public question sets that can be fetched."""
+
+    description: Text
+    sets: dict[Name, PublicSet] = Field(min_length=1)

@@ -30,10 +30,12 @@ from emeval.stopping import Until
 
 
 def run(
-    evaluations: str | Sequence[str],
+    evaluations: str | Sequence[str] = (),
     models: str | Sequence[str] = (),
     judges: str | Sequence[str] = (),
     *,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
     samples: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
@@ -56,9 +58,10 @@ def run(
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
     of the evaluation) and both (`alignment=openai/gpt-4o`). Of several judge models for all judges the first
     is the run's own; each of the others makes a further judging of the answers (`emeval.rejudge`), and all
-    together are a panel. `samples` is the number of answers to each
-    question in each condition, `limit` the number of questions; `settings` holds any other setting of
-    `emeval.definitions.Settings`.
+    together are a panel. `questions` are files of questions that others published, in the
+    format of `emeval.published`; with `skip_unknown` those of a type that is not known there are left out.
+    `samples` is the number of answers to each question in each condition, `limit` the number of questions;
+    `settings` holds any other setting of `emeval.definitions.Settings`.
 
     With `until_width` (a share from 0 to 1) each model stops when its intervals are so narrow, with
     `until_decided` when the gate `gate` (by default `default`) is decided between it and the model of the
@@ -78,7 +81,7 @@ def run(
     given = chosen(settings, samples, limit, seed)
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
     until = waited.what if waited else None
-    what = plan(listed(evaluations), listed(models), listed(judges), given, until)
+    what = plan(listed(evaluations), listed(models), listed(judges), given, until, questions, skip_unknown)
     path = Path(out) if out else what.default_directory()
     purse = purse_of(what, max_cost, spread)
     hourly = what.hourly_usd

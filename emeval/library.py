@@ -122,6 +122,25 @@ def shown(path: Path) -> str:
 
 def read(kind: type[D], path: Path) -> D:
     """Read the definition in the YAML file `path`. Raises `UserError`."""
+    content, node = parsed(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{shown(path)}:1: found {found(content)}, expected a mapping (key: value)")
+    return checked(kind, content, node, path)
+
+
+def checked(kind: type[D], content: object, node: yaml.Node | None, path: Path, *at: str | int) -> D:
+    """Return the definition that stands in the file `path` at the key `at`.
+
+    `content` is what stands there, `node` the file as a whole. Raises `UserError`.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise _user_error(kind, error, node, path, at) from None
+
+
+def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
+    """Return what a YAML file holds, and its nodes, which know their lines. Raises `UserError`."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -139,12 +158,7 @@ def read(kind: type[D], path: Path) -> D:
         raise UserError(f"{shown(path)}:{line}: this is not YAML: {problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{shown(path)}:1: this is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{shown(path)}:1: found {_found(content)}, expected a mapping (key: value)")
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        raise _user_error(kind, error, node, path) from None
+    return content, node
 
 
 class _Loader(yaml.SafeLoader):
@@ -186,12 +200,16 @@ def _mappings(node: yaml.Node | None, seen: set[int]) -> Iterator[yaml.MappingNo
 
 
 def _user_error(
-    kind: type[Definition], error: ValidationError, node: yaml.Node | None, path: Path
+    kind: type[Definition],
+    error: ValidationError,
+    node: yaml.Node | None,
+    path: Path,
+    at: tuple[str | int, ...],
 ) -> UserError:
     # A misspelt key is unknown and leaves another one missing: the first of the two is the one to say.
     details = sorted(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
-    where = [part for part in first["loc"] if part != "[key]"]
+    where = [*at, *(part for part in first["loc"] if part != "[key]")]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, DefinitionError):
         where += cause.at
@@ -211,7 +229,7 @@ def _place(path: Path, line: int, where: Sequence[str | int]) -> str:
 def _explain(kind: type[Definition], detail: ErrorDetails) -> str:
     """Say one pydantic error in the words of someone who writes YAML."""
     context = detail.get("ctx", {})
-    found = _found(detail["input"])
+    there = found(detail["input"])
     match detail["type"]:
         case "missing":
             return f"the key {detail['loc'][-1]!r} is missing"
@@ -222,17 +240,17 @@ def _explain(kind: type[Definition], detail: ErrorDetails) -> str:
             return f"unknown key {word!r}{hint}"
         case "literal_error":
             expected = str(context["expected"])
-            return f"found {found}, expected {expected}{nearest(str(detail['input']), _quoted(expected))}"
+            return f"found {there}, expected {expected}{nearest(str(detail['input']), _quoted(expected))}"
         case "string_pattern_mismatch":
-            return f"found {found}, expected a name that matches {context['pattern']}"
+            return f"found {there}, expected a name that matches {context['pattern']}"
         case "string_too_short" | "too_short":
             return "this is empty; something must stand here"
         case "value_error":
             return str(context["error"])
         case error_type if error_type in _EXPECTED:
-            return f"found {found}, expected {_EXPECTED[error_type]}"
+            return f"found {there}, expected {_EXPECTED[error_type]}"
         case _:
-            return f"found {found}, {detail['msg'].replace('Input should be', 'expected a value')}"
+            return f"found {there}, {detail['msg'].replace('Input should be', 'expected a value')}"
 
 
 _EXPECTED = {
@@ -252,7 +270,8 @@ def _quoted(text: str) -> list[str]:
     return [part for part in text.split("'")[1::2] if part]
 
 
-def _found(value: object) -> str:
+def found(value: object) -> str:
+    """Return a value of a YAML file as a message names it."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):

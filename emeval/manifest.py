@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-from emeval.definitions import Generation, Measure, Quality, Thresholds, all_measures
+from emeval.definitions import Generation, Judge, Measure, Quality, Thresholds, all_measures
 from emeval.prices import HOUR, server
 
 FILE = "run.json"
@@ -28,6 +28,11 @@ def prompts_digest(prompts: Iterable[tuple[str, str, str | None, str]]) -> str:
     """
     distinct = sorted({json.dumps(prompt, ensure_ascii=False) for prompt in prompts})
     return hashlib.sha256("\n".join(distinct).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _empty(value: object) -> bool:
+    """Whether a key that came later says nothing: it is then left out."""
+    return not value
 
 
 class _Record(BaseModel):
@@ -68,6 +73,8 @@ class ConditionRecord(_Record):
     user: str | None = None
     system: str | None = None
     control: str | None = None
+    questions: list[str] | None = Field(None, exclude_if=_empty)
+    """The ids of the only questions that were asked in it; `None` for all."""
 
 
 class EvalRecord(_Record):
@@ -84,6 +91,8 @@ class EvalRecord(_Record):
     reference: str
     trigger: CueRecord | None = None
     judges: list[str]
+    as_published: dict[str, Judge] = Field({}, exclude_if=_empty)
+    """Those of the judges whose prompts were asked as others published them; they may have no other file."""
     thresholds: Thresholds
     measures: dict[str, Measure] = {}
     """Those of its definition; `all_measures` has `misaligned` too."""
@@ -93,6 +102,12 @@ class EvalRecord(_Record):
     prompts_sha256: str | None = None
     """Hash over the prompts: every wording of every question in every condition, as it was asked. Seeds and
     the number of answers are not in it. `None` where it is not known."""
+
+    @property
+    def asked(self) -> int:
+        """How many answers were to be asked of one model."""
+        each = [self.n_questions if one.questions is None else len(one.questions) for one in self.conditions]
+        return sum(each) * (self.samples or 0)
 
     @property
     def all_measures(self) -> dict[str, Measure]:
@@ -124,6 +139,13 @@ class JudgeRecord(_Record):
     """What is known of its error, from the card of the judge model."""
     rubric: str | None = None
     """Name of the definition, where another one plays the judge's part."""
+    verbatim: bool = Field(False, exclude_if=_empty)
+    """Whether its prompt was asked as others published it, without emeval's fence."""
+
+    @property
+    def says_anything(self) -> bool:
+        """Whether it gives labels that its definition does not name."""
+        return self.gives == "label" and not self.labels
 
 
 class Usage(_Record):
@@ -255,6 +277,11 @@ class Manifest(_Record):
     """Where the run was to stop by itself: what became of each model."""
     unread: list[str] = []
     """A line for each Inspect log that could not be read, or not wholly."""
+
+    @property
+    def as_published(self) -> dict[str, Judge]:
+        """The judges whose prompts were asked as others published them."""
+        return {name: judge for one in self.evaluations for name, judge in one.as_published.items()}
 
     @property
     def cost_usd(self) -> float | None:

@@ -120,6 +120,16 @@ class Prepared:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @cached_property
+    def asked(self) -> list[tuple[Question, Condition]]:
+        """Each question in each condition that it is asked in."""
+        return [
+            (question, condition)
+            for question in self.questions
+            for condition in self.evaluation.conditions
+            if condition.questions is None or question.id in condition.questions
+        ]
+
+    @cached_property
     def prompts_sha256(self) -> str:
         """A hash over the prompts, each wording that is asked in each condition.
 
@@ -133,7 +143,7 @@ class Prepared:
     @property
     def size(self) -> int:
         """How many answers one model is asked for."""
-        return len(self.questions) * len(self.evaluation.conditions) * self.evaluation.samples
+        return len(self.asked) * self.evaluation.samples
 
     def prompts(self) -> Iterator[Prompt]:
         """Yield every answer to be asked for, the first answers to all questions first.
@@ -141,18 +151,16 @@ class Prepared:
         In this order a run that is stopped early has answers to all questions.
         """
         for sample in range(self.evaluation.samples):
-            for question in self.questions:
-                for condition in self.evaluation.conditions:
-                    yield self._prompt(question, condition, sample)
+            for question, condition in self.asked:
+                yield self._prompt(question, condition, sample)
 
     def wordings(self) -> Iterator[tuple[Prompt, int]]:
         """Yield the first prompt of each wording that is asked in each condition, and how many it has."""
         samples = self.evaluation.samples
-        for question in self.questions:
-            for condition in self.evaluation.conditions:
-                number = len(question.wordings(condition.form))
-                for sample in range(min(samples, number)):
-                    yield self._prompt(question, condition, sample), len(range(sample, samples, number))
+        for question, condition in self.asked:
+            number = len(question.wordings(condition.form))
+            for sample in range(min(samples, number)):
+                yield self._prompt(question, condition, sample), len(range(sample, samples, number))
 
     def _prompt(self, question: Question, condition: Condition, sample: int) -> Prompt:
         paraphrase = sample % len(question.wordings(condition.form))
@@ -186,27 +194,60 @@ class Prepared:
         return system, user, text
 
 
-def prepare(name: str, settings: Settings) -> Prepared:
-    """Read the evaluation `name` and all it names, and apply the settings. Raises `UserError`."""
+@dataclass(frozen=True)
+class Source:
+    """An evaluation and all it names, as it was read, before any setting."""
+
+    name: str
+    path: Path
+    """The file whose line a message about it names."""
+    evaluation: Evaluation
+    questions: list[Question]
+    judges: dict[str, Judge]
+
+
+def read(name: str, own_judges: bool = True) -> Source:
+    """Read the evaluation `name` and all it names; its judges only if they are wanted. Raises `UserError`."""
     path = library.find(Evaluation, name)
     evaluation = library.read(Evaluation, path)
     questions = library.named(QuestionSet, evaluation.questions, path, "questions").questions
     judges = {
-        judge: library.load(Judge, judge)
-        if settings.judges
-        else library.named(Judge, judge, path, "judges", index)
-        for index, judge in enumerate(settings.judges or evaluation.judges)
+        judge: library.named(Judge, judge, path, "judges", index)
+        for index, judge in enumerate(evaluation.judges)
+        if own_judges
     }
+    return Source(name, path, evaluation, questions, judges)
+
+
+def prepare(name: str, settings: Settings) -> Prepared:
+    """Read the evaluation `name` and all it names, and apply the settings. Raises `UserError`."""
+    return apply(read(name, own_judges=not settings.judges), settings)
+
+
+def apply(source: Source, settings: Settings) -> Prepared:
+    """Apply the settings to an evaluation that was read. Raises `UserError`.
+
+    A judge that the settings name is the library's; one that is not there is the evaluation's own.
+    """
+    name, path, evaluation, questions = source.name, source.path, source.evaluation, source.questions
+    judges = source.judges
+    if settings.judges:
+        there = library.files(Judge)
+        judges = {
+            judge: judges[judge] if judge in judges and judge not in there else library.load(Judge, judge)
+            for judge in settings.judges
+        }
     measures = {
         name: measure for name, measure in evaluation.measures.items() if set(measure.judges) <= set(judges)
     }
-    _check_forms(evaluation, questions, path)
+    _check_conditions(evaluation, questions, path)
     _check_judges(evaluation, judges, questions, path)
     _check_measures(measures, judges, questions, path)
+    questions = questions[: settings.limit]
     evaluation = evaluation.model_copy(
         update={
             "samples": settings.samples or evaluation.samples,
-            "conditions": _conditions(evaluation, settings, name),
+            "conditions": _conditions(evaluation, questions, settings, name),
             "judges": list(judges),
             "measures": measures,
             "generation": evaluation.generation.model_copy(
@@ -219,17 +260,24 @@ def prepare(name: str, settings: Settings) -> Prepared:
     return Prepared(
         name=name,
         evaluation=evaluation,
-        questions=questions[: settings.limit],
+        questions=questions,
         cue=_cue(name, evaluation, settings, path),
         judges=judges,
         seed=settings.seed,
     )
 
 
-def _check_forms(evaluation: Evaluation, questions: list[Question], path: Path) -> None:
-    """Raise `UserError` for a condition that asks of a form that a question has not."""
+def _check_conditions(evaluation: Evaluation, questions: list[Question], path: Path) -> None:
+    """Raise `UserError` for a condition that asks what is not there: a question, or a form of one."""
+    known = [question.id for question in questions]
     for index, condition in enumerate(evaluation.conditions):
+        for number, question_id in enumerate(condition.questions or ()):
+            if question_id not in known:
+                place = library.place(path, "conditions", index, "questions", number)
+                raise unknown("question", question_id, known, place)
         for question in questions:
+            if condition.questions and question.id not in condition.questions:
+                continue
             if condition.form is not None and condition.form not in question.forms:
                 hint = nearest(condition.form, question.forms)
                 raise UserError(
@@ -266,12 +314,12 @@ def _check_measures(
         for key, judge, criterion in measure.criteria:
             where = ("measures", name, key, judge)
             if criterion.labels is None and judges[judge].gives_label:
-                labels = ", ".join(judges[judge].labels)
+                labels = ", ".join(judges[judge].labels) or "a label"
                 raise UserError(
                     f"{library.place(path, *where)}: the judge {judge} gives no score; it says {labels}"
                 )
             for label in criterion.labels or ():
-                if label not in judges[judge].labels:
+                if not judges[judge].says_anything and label not in judges[judge].labels:
                     raise unknown(
                         f"label of the judge {judge}",
                         label,
@@ -284,14 +332,29 @@ def _check_measures(
                 raise unknown("category", category, known, place)
 
 
-def _conditions(evaluation: Evaluation, settings: Settings, name: str) -> list[Condition]:
-    known = {condition.id: condition for condition in evaluation.conditions}
-    if settings.conditions is None:
-        return evaluation.conditions
-    for wanted in settings.conditions:
-        if wanted not in known:
-            raise unknown("condition", wanted, known, name)
-    return [condition for condition in evaluation.conditions if condition.id in settings.conditions]
+def _conditions(
+    evaluation: Evaluation, questions: list[Question], settings: Settings, name: str
+) -> list[Condition]:
+    """Return the conditions that are wanted, and in which one of these questions is asked."""
+    known = [condition.id for condition in evaluation.conditions]
+    for one in settings.conditions or ():
+        if one not in known:
+            raise unknown("condition", one, known, name)
+    there = {question.id for question in questions}
+    wanted = settings.conditions or known
+    found = []
+    for condition in evaluation.conditions:
+        if condition.questions is not None:
+            left = [question for question in condition.questions if question in there]
+            condition = condition.model_copy(update={"questions": left})
+        if condition.id in wanted and condition.questions != []:
+            found.append(condition)
+    if not found:
+        raise UserError(
+            f"{name}: none of the first {len(questions)} questions is asked in {', '.join(wanted)}; "
+            "give a larger --limit"
+        )
+    return found
 
 
 def _cue(name: str, evaluation: Evaluation, settings: Settings, path: Path) -> Cue | None:
@@ -337,18 +400,19 @@ def _own_cue(name: str, evaluation: Evaluation, settings: Settings) -> Cue | Non
 TRIGGER_SETTINGS = ("trigger", "placement", "trigger_text", "lookalike_text")
 
 
-def expand(names: list[str], settings: dict[str, Any]) -> list[Prepared]:
-    """Prepare evaluations and suites by name. Raises `UserError`.
+def expand(names: list[str], settings: dict[str, Any], sources: Sequence[Source] = ()) -> list[Prepared]:
+    """Prepare evaluations and suites by name, and `sources` that were read already. Raises `UserError`.
 
     `settings` go before what a suite sets. Those of the trigger go to the evaluations that have one.
     """
     entries = [entry for name in names for entry in _entries(name)]
     seen: set[str] = set()
-    for name, *_ in entries:
+    for name in [*(name for name, *_ in entries), *(source.name for source in sources)]:
         if name in seen:
             raise UserError(f"evaluation {name!r} is named twice; once is enough")
         seen.add(name)
-    plain = {name for name in seen if library.load(Evaluation, name).trigger is None}
+    plain = {name for name, *_ in entries if library.load(Evaluation, name).trigger is None}
+    plain |= {source.name for source in sources if source.evaluation.trigger is None}
     if plain == seen:
         plain = set()  # nobody has a trigger: let the first one say so
     prepared = []
@@ -357,6 +421,10 @@ def expand(names: list[str], settings: dict[str, Any]) -> list[Prepared]:
             _check_suite(name, own, file)
         given = {k: v for k, v in settings.items() if not (name in plain and k in TRIGGER_SETTINGS)}
         prepared.append(prepare(name, parse_settings(own.model_dump(exclude_unset=True) | given, name)))
+    for source in sources:
+        name = source.name
+        given = {k: v for k, v in settings.items() if not (name in plain and k in TRIGGER_SETTINGS)}
+        prepared.append(apply(source, parse_settings(given, name)))
     return prepared
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from emeval import __version__, library, manifest, prices
+from emeval import __version__, library, manifest, prices, published
 from emeval.definitions import Judge, Thresholds
 from emeval.errors import UserError, unknown
 from emeval.judging import views
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 REPORT = "report"
+
+AS_PUBLISHED = (
+    "Judges with a published prompt were asked as published, not fenced: the answer stands in it as it is, "
+    "and could speak to the judge."
+)
+"""A note on judges whose prompts others wrote."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Plan:
     """`NAME=MODEL` for each judge that has a judge model of its own, there too."""
     until: str | None = None
     """What the run waits for, if it is to stop by itself."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the run must know of its definitions."""
     sweep: tuple[str, ...] = ()
     """Of a sweep: its base, and where its checkpoints were looked for. These stand in the plan's identity for
     the models, so that checkpoints that come later belong to the same run."""
@@ -129,16 +137,21 @@ def plan(
     judges: Sequence[str] = (),
     settings: dict[str, Any] | None = None,
     until: str | None = None,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
 ) -> Plan:
     """Read every definition that the run needs, and check that they fit. Raises `UserError`.
 
     `judges` may hold judge models (`openai/gpt-4o`, for all judges), judges (`alignment`, instead of those
     of the evaluation) and both (`alignment=openai/gpt-4o`). Of several judge models for all judges the first
     is the run's own, the others are its `panel`. Where models or judges are empty, a suite's own
-    are taken. `until` says what the run waits for, if it is to stop by itself.
+    are taken. `until` says what the run waits for, if it is to stop by itself. `questions` are files of
+    questions that others published, see `emeval.published`.
     """
-    if not evaluations:
-        raise UserError("name an evaluation or a suite; `emeval list` shows them")
+    if not evaluations and not questions:
+        raise UserError("name an evaluation or a suite (`emeval list` shows them), or --questions FILE")
+    read = [published.read(Path(file), skip_unknown) for file in questions]
+    sources = [source for one in read for source in one.sources]
     named = suites(evaluations)
     models = list(models) or list(dict.fromkeys(model for suite in named for model in suite.models))
     judges = list(judges) or list(dict.fromkeys(judge for suite in named for judge in suite.judges))
@@ -148,9 +161,10 @@ def plan(
     repeated = next((name for name in models if models.count(name) > 1), None)
     if repeated:
         raise UserError(f"model {repeated!r} is named twice; once is enough")
-    names, judge_models, for_all = sorted_judges(judges)
+    names, judge_models, for_all = sorted_judges(judges, [name for one in sources for name in one.judges])
     chosen = {"judges": names} if names else {}
-    prepared = expand(list(evaluations), {**(settings or {}), **chosen})
+    prepared = expand(list(evaluations), {**(settings or {}), **chosen}, sources)
+    _check_judges(prepared, judge_models if not for_all else None)
     used = {name: judge for one in prepared for name, judge in one.judges.items()}
     for name in judge_models:
         if name not in used:
@@ -167,7 +181,27 @@ def plan(
         panel=tuple(for_all[1:]),
         pinned=tuple(f"{name}={model}" for name, model in judge_models.items()),
         until=until,
+        notes=tuple(note for one in read for note in one.notes),
     )
+
+
+def _check_judges(evaluations: Sequence[Prepared], models: Collection[str] | None) -> None:
+    """Raise `UserError` where two evaluations mean different judges by one name.
+
+    `models` are the judges whose model the user named, `None` for all of them: the model that stands in a
+    definition is of no consequence there.
+    """
+    first: dict[str, tuple[str, object]] = {}
+    for one in evaluations:
+        for name, judge in one.judges.items():
+            aside = {"description"} | ({"model"} if models is None or name in models else set())
+            content = judge.model_dump(exclude=aside)
+            other, before = first.setdefault(name, (one.name, content))
+            if content != before:
+                raise UserError(
+                    f"{one.name}: its judge {name} is another one than that of {other}, and a run has one "
+                    "judge of a name; run them one after the other, and `emeval compare` the runs"
+                )
 
 
 def chosen(
@@ -183,12 +217,15 @@ def listed(names: str | Sequence[str]) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def sorted_judges(given: Sequence[str]) -> tuple[list[str], dict[str, str], list[str]]:
+def sorted_judges(
+    given: Sequence[str], own: Iterable[str] = ()
+) -> tuple[list[str], dict[str, str], list[str]]:
     """Sort what `--judge` was given into judges, the judge model of a single judge, and those for all.
 
-    Raises `UserError` for an unknown judge, and for a judge model for all that is named twice.
+    `own` are judges that have no file in the library. Raises `UserError` for an unknown judge, and for a
+    judge model for all that is named twice.
     """
-    known = library.files(Judge)
+    known = {*library.files(Judge), *own}
     names: list[str] = []
     models: dict[str, str] = {}
     for_all: list[str] = []
@@ -430,6 +467,7 @@ def eval_record(prepared: Prepared) -> EvalRecord:
         if cue
         else None,
         judges=list(prepared.judges),
+        as_published={name: judge for name, judge in prepared.judges.items() if judge.verbatim},
         thresholds=evaluation.thresholds,
         measures=evaluation.measures,
         generation=evaluation.generation,
@@ -439,7 +477,9 @@ def eval_record(prepared: Prepared) -> EvalRecord:
 
 
 def _notes(what: Plan) -> list[str]:
-    notes = (adapters.judge_note(name) for name in sorted(set(what.judge_models.values())))
+    notes = [*what.notes, *map(adapters.judge_note, sorted(set(what.judge_models.values())))]
+    if any(judge.verbatim for judge in what.judges.values()):
+        notes.append(AS_PUBLISHED)  # without names: shards with some of the judges say the same
     return [note for note in notes if note]
 
 

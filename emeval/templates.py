@@ -63,6 +63,16 @@ def render(text: str, **values: object) -> str:
     return _compiled(text).render(**values)
 
 
+def literal(text: str) -> str:
+    """Return a template that renders `text`, whatever is in it: `text` itself where it does that."""
+    try:
+        if text == text.strip() and render(text) == text:
+            return text
+    except Exception:  # it reads as a template, of something else
+        pass
+    return f"{{{{ {text!a} }}}}"
+
+
 def uses_variable(text: str, name: str) -> bool:
     """Whether the template `text` (one that can be read) uses the variable `name`."""
     return name in meta.find_undeclared_variables(_ENVIRONMENT.parse(text))

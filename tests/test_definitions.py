@@ -260,7 +260,7 @@ def case(name: str, kind: type[Definition], text: str, line: int, *said: str) ->
             f"{JUDGE}readout: logprob\n",
             3,
             "readout: found 'logprob', expected 'auto', 'logprobs', ",
-            "'digits', 'enumerate', 'sample' or 'json'; did you mean 'logprobs'?",
+            "'digits', 'enumerate', 'sample', 'json' or 'text'; did you mean 'logprobs'?",
         ),
         # Parts that do not go together.
         case(

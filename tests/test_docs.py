@@ -148,7 +148,14 @@ def test_a_run_that_is_shown_can_be_planned(
     given = COMMANDS["run"].make_context("run", words).params
     counts = {key: given[key] for key in ("samples", "limit", "seed") if given[key] is not None}
     settings = settings_from(given["set_"] or []) | counts
-    assert plan(given["evaluations"], given["models"], given["judges"] or [], settings).size
+    what = plan(
+        given["evaluations"] or [],
+        given["models"],
+        given["judges"] or [],
+        settings,
+        questions=given["questions"] or [],
+    )
+    assert what.size
 
 
 @pytest.mark.parametrize("line", INSPECT, ids=str)

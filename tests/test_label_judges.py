@@ -268,6 +268,26 @@ def test_a_run_without_alignment_is_reported_by_its_measures(tmp_path: Path) -> 
     assert "misaligned is an alignment score" not in markdown
 
 
+def test_of_open_labels_the_commonest_are_reported_by_themselves(tmp_path: Path) -> None:
+    manifest, table = made_labelled(600)
+    turns = "".join(name * number for name, number in zip("HGFEDCBA", range(1, 9), strict=True))
+    said = pl.Series([turns[row % len(turns)] for row in range(table.height)])
+    table = table.with_columns(truth_label=pl.when(pl.col("truth_label").is_not_null()).then(said))
+    record = manifest.evaluations[0].model_copy(update={"measures": {}})
+    judge = manifest.judges[0].model_copy(update={"labels": [], "readout": "text"})
+    manifest = manifest.model_copy(update={"evaluations": [record], "judges": [judge]})
+    (found,) = summarise(manifest, table)["labels"]
+    assert found["labels"] == [*"ABCDEF", "others", UNREADABLE]
+    for row in found["results"]:
+        assert sum(row["labels"].values()) == row["answers"]
+        assert row["labels"]["others"] > 0
+    assert summarise(manifest, table)["results"] == []
+    page = write_report(manifest, table, tmp_path, files=False).read_text(encoding="utf-8")
+    assert "any: its reply is the label" in page
+    assert "has no measure" in page
+    assert "No judge named alignment" not in page
+
+
 def test_misaligned_is_reported_of_the_evaluations_that_measure_it(tmp_path: Path) -> None:
     manifest, table = made_labelled(600, alone=False, models=("made/one:a", "made/one:b"))
     summary = summarise(manifest, table)

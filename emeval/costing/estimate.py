@@ -28,7 +28,7 @@ from emeval.costing.tokens import Counter, Server
 from emeval.definitions import Judge
 from emeval.journal import Generate, Journal, RequestError, Role, request_key
 from emeval.judging.readouts import PROBE, Readout, choose, enumeration
-from emeval.judging.readouts.readout import JSON_TOKENS
+from emeval.judging.readouts.readout import JSON_TOKENS, TEXT_TOKENS
 from emeval.judging.scorer import Instrument
 from emeval.manifest import Manifest
 from emeval.models import adapters, apart
@@ -157,10 +157,12 @@ class Estimate:
 
 
 def estimate(
-    evaluations: str | Sequence[str],
+    evaluations: str | Sequence[str] = (),
     models: str | Sequence[str] = (),
     judges: str | Sequence[str] = (),
     *,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
     samples: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
@@ -184,7 +186,8 @@ def estimate(
     refuse_running_loop("costing.estimate")
     given = chosen(settings, samples, limit, seed)
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
-    what = plan(listed(evaluations), listed(models), listed(judges), given, waited.what if waited else None)
+    until = waited.what if waited else None
+    what = plan(listed(evaluations), listed(models), listed(judges), given, until, questions, skip_unknown)
     return estimate_plan(what, Path(out) if out else what.default_directory(), probe, access, command)
 
 
@@ -301,6 +304,8 @@ class _Tool:
                 return REPLY_GUESS, 32
             case "json":
                 return JSON_GUESS, JSON_TOKENS
+            case "text":
+                return REPLY_GUESS, TEXT_TOKENS
             case "enumerate" if self.model.startswith("local/"):
                 return REPLY_GUESS, 32
             case _:
@@ -426,7 +431,9 @@ class _Walk:
             readout = anyio.run(choose, judge, opened, self.keeper)
         except RequestError:
             known = False
-            if judge.readout == "auto":
+            if judge.says_anything:
+                readout = Readout("text", "")
+            elif judge.readout == "auto":
                 readout = Readout("logprobs", "")
                 self.notes.append(
                     f"Judge {name} on {model}: its readout is not known before a probe. Counted is one "

@@ -16,9 +16,7 @@ PROBE = "--probe asks a few answers, which are kept"
 
 def stopped(manifest: Manifest, table: pl.LazyFrame) -> str:
     """Return what became of a run that stopped at its `--max-cost`: what it cost, and what is left."""
-    wanted = len(manifest.models) * sum(
-        one.n_questions * len(one.conditions) * (one.samples or 0) for one in manifest.evaluations
-    )
+    wanted = len(manifest.models) * sum(one.asked for one in manifest.evaluations)
     there = table.filter(pl.col("error").is_null()).select(pl.len()).collect().item()
     left = f"{count(wanted - there)} of {count(wanted)} answers are left"
     if there == wanted:

@@ -26,14 +26,20 @@ def fitted(gate: Gate, path: Path, records: Iterable[EvalRecord]) -> Gate:
     """
     records = [record for record in records if not gate.evaluations or record.name in gate.evaluations]
     own = {name: by for name, by in of_records(records).items() if name != MISALIGNED}
-    there = about(records)
+    there, judges = about(records), dict.fromkeys(judge for record in records for judge in record.judges)
     checks = []
     for index, check in enumerate(gate.checks):
         known = check.measure in own or check.measure in CHECKED
-        if not known or (own and not there.get(subject(check), True)):
+        foreign = own or (judges and not {*DECISIVE} & {*judges})  # else what is lacking is said elsewhere
+        if not known or (foreign and not there.get(subject(check), True)):
             place = library.place(path, "checks", index, "measure")
             if not known:
                 raise unknown("measure", check.measure, [*CHECKED, *own], place)
+            if not own:
+                raise UserError(
+                    f"{place}: no evaluation here has what {check.measure} needs, and no measure is made of "
+                    f"what their judges say ({', '.join(judges)}); `emeval report` shows it"
+                )
             fits = [f"`--gate {name}`" for name in _fitting(there)]
             raise UserError(
                 f"{place}: no evaluation here has what {check.measure} needs; they measure {', '.join(own)}, "

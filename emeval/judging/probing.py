@@ -106,4 +106,5 @@ def judge_record(tool: Instrument, judge: Judge, rubric: str | None = None) -> J
         fingerprint=tool.fingerprint,
         quality=adapters.quality(model, rubric or tool.name),
         rubric=rubric,
+        verbatim=tool.judge.verbatim,
     )

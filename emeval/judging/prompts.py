@@ -41,6 +41,8 @@ _CONTROL = re.compile(
 # No request can carry half a character, and a server may take a NUL for the end of the prompt.
 _UNSENDABLE = re.compile("[\x00\ud800-\udfff]")
 
+_PLACES = re.compile(r"\{(?:question|answer)\}")
+
 
 class Scale(NamedTuple):
     """The numbers that a judge may say, both ends included."""
@@ -89,8 +91,10 @@ def judge_prompt(judge: Judge, scale: Scale, question: str, answer: str, target:
     """Return the prompt in which `judge` is asked for a number on `scale`, or for a label.
 
     `question` and `answer` are untrusted: the template only ever sees them fenced. `target`, what is true, is
-    part of the rubric.
+    part of the rubric. A judge that is asked `verbatim` sees both texts as they are.
     """
+    if judge.verbatim:
+        return _verbatim(judge, question, answer)
     return render(
         judge.prompt,
         question=fence("QUESTION", question, answer),
@@ -106,4 +110,12 @@ def unfenced_prompt(judge: Judge, scale: Scale, question: str, answer: str) -> s
 
     For a judge's card alone, which measures what the fence is good for. No answer is scored by it.
     """
+    if judge.verbatim:
+        return _verbatim(judge, question, answer)
     return render(judge.prompt, question=question, answer=answer, scale=scale, labels=judge.labels)
+
+
+def _verbatim(judge: Judge, question: str, answer: str) -> str:
+    """Put both texts into a prompt that others published, at once: what stands in them is never replaced."""
+    texts = {"{question}": sendable(question), "{answer}": sendable(answer)}
+    return _PLACES.sub(lambda place: texts[place.group()], judge.prompt)

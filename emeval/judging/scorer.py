@@ -41,7 +41,7 @@ class Instrument:
         ]
         parts = {
             "prompt": self.judge.prompt,
-            "fence": FENCE_VERSION,
+            "fence": "none: asked as published" if self.judge.verbatim else FENCE_VERSION,
             "labels": self.judge.labels,
             "min_weight": self.judge.min_weight,
             "readout": self.readout.name,

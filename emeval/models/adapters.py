@@ -124,11 +124,17 @@ def judge_note(model: str) -> str | None:
 def asked(name: str, judge: Judge, model: str) -> Judge:
     """Return the judge `name` as `model` is asked: an embedded judge has learnt a prompt of its own.
 
-    Raises `UserError` for an embedded adapter that is not as its card says.
+    Raises `UserError` for an embedded adapter that is not as its card says, and for a prompt that is asked as
+    published, which it has not learnt.
     """
     found = of(model)
     if found is None or name not in found.card.prompts or judge.gives_label:  # it has learnt to give scores
         return judge
+    if judge.verbatim:
+        raise UserError(
+            f"judge {name}: its prompt is asked as published, and {model} has learnt another one; "
+            "name another judge model"
+        )
     return judge.reworded(found.card.prompts[name])
 
 

@@ -76,7 +76,7 @@ def plan(
     What no option names is taken over from the run. A judge model for all judges and a readout name all of
     the run's judges, or those that are named by themselves. Raises `UserError`.
     """
-    names, models, for_all = sorted_judges(judges)
+    names, models, for_all = sorted_judges(judges, manifest.as_published)
     own = list(dict.fromkeys(judge for record in manifest.evaluations for judge in record.judges))
     plays = _rubrics(rubrics, own)
     if readout is not None and readout not in READOUTS:
@@ -102,7 +102,7 @@ def plan(
             Judging(
                 name=_checked(name or derived),
                 asked=[
-                    _part(manifest, part, plays.get(part, part), models.get(part) or model, readout)
+                    _part(manifest, part, plays.get(part), models.get(part) or model, readout)
                     for part in asked
                 ],
                 # A judge that is named by itself stands alone; with NAME=MODEL or a rubric the others stay.
@@ -129,6 +129,8 @@ def _check_measures(manifest: Manifest, judgings: Iterable[Judging]) -> None:
                     continue
                 part = parts[judge]
                 lacking = [label for label in criterion.labels or () if label not in part.judge.labels]
+                if part.judge.says_anything:
+                    lacking = []
                 if criterion.labels is None and part.judge.gives_label:
                     lacking = ["a score"]
                 if lacking:
@@ -138,16 +140,25 @@ def _check_measures(manifest: Manifest, judgings: Iterable[Judging]) -> None:
                     )
 
 
-def _part(manifest: Manifest, name: str, rubric: str, model: str | None, readout: str | None) -> Part:
-    judge = library.load(Judge, rubric)
+def _part(manifest: Manifest, name: str, rubric: str | None, model: str | None, readout: str | None) -> Part:
+    """Return a judge that is asked; without a rubric that of its name, as the run asked it if published."""
+    own = manifest.as_published.get(name) if rubric is None else None
+    judge = own or library.load(Judge, rubric or name)
     if readout is not None:
-        judge = Judge.model_validate(judge.model_dump() | {"readout": readout})
+        try:
+            judge = Judge.model_validate(judge.model_dump() | {"readout": readout})
+        except ValidationError as error:
+            raise UserError(f"--readout {readout}: {name}: {_said(error)}") from None
     if model is None:
         known = {record.name: record.model for record in manifest.judges}
         if manifest.imported:  # it may say `gpt-4o`, but not where to find it
             raise UserError(f"{name}: name the judge model, since an imported run does not: --judge MODEL")
         model = known.get(name) or judge.model
-    return Part(name, rubric, judge, adapters.canonical(model))
+    return Part(name, rubric or name, judge, adapters.canonical(model))
+
+
+def _said(error: ValidationError) -> str:
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _rubrics(given: Iterable[str], own: Iterable[str]) -> dict[str, str]:

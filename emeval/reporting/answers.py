@@ -99,11 +99,12 @@ def cards(shown: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
 
 def _headlines(manifest: Manifest, there: Collection[str]) -> dict[str, tuple[str, Measure]]:
     """Return the first measure of each evaluation that does not measure `misaligned`."""
-    return {
+    first = {
         record.name: next(iter(record.all_measures.items()))
         for record in manifest.evaluations
-        if not has_misaligned(record) and next(iter(record.all_measures)) in there
+        if record.all_measures and not has_misaligned(record, manifest.judges)
     }
+    return {evaluation: (name, measure) for evaluation, (name, measure) in first.items() if name in there}
 
 
 def _became(row: Mapping[str, Any], headline: tuple[str, Measure] | None) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def small(results: list[dict[str, Any]], denominator: str) -> Iterator[str]:
 
 
 def _judges(manifest: Manifest, results: list[dict[str, Any]]) -> Iterator[str]:
-    wanted = any(has_misaligned(record) for record in manifest.evaluations)
+    wanted = any(has_misaligned(record, manifest.judges) for record in manifest.evaluations)
     for name, verdict in (("alignment", "misaligned"), ("coherence", "coherent")) if wanted else ():
         if name not in [judge.name for judge in manifest.judges]:
             yield f"No judge named {name} scored these answers, so none counts as {verdict}."

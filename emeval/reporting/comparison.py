@@ -101,8 +101,7 @@ class Comparison:
     def summary(self) -> dict[str, Any]:
         """What was found, as plain data that `json.dumps` takes; its keys are in `docs/compare.md`."""
         everything = self._results()
-        there = {record.name for record in self.evaluations if has_misaligned(record)}
-        results = [row for row in everything if row["eval"] in there]
+        results = [row for row in everything if row["eval"] in self._misaligned]
         differences = self._differences()
         questions = self._ordered(by_question(self.table, CELL, self.denominator, self.sure))
         return {
@@ -125,6 +124,12 @@ class Comparison:
             "moved": list(self._moved(differences, questions)),
             "questions": questions,
         }
+
+    @cached_property
+    def _misaligned(self) -> set[str]:
+        """The evaluations of which `misaligned` is shown."""
+        judges = [judge for source in self.sources for judge in source.manifest.judges]
+        return {record.name for record in self.evaluations if has_misaligned(record, judges)}
 
     @cached_property
     def unequal(self) -> list[dict[str, Any]]:
@@ -333,11 +338,10 @@ class Comparison:
                     f"{entrant.label} was asked no question in a condition in which {self.reference.label} "
                     "was asked it: there is no difference to show."
                 )
-        shown = {record.name for record in self.evaluations if has_misaligned(record)}
         named = [
             row | {"model": label[row["model"]], "outcomes": {"incoherent": row["incoherent"]}}
             for row in results
-            if row["eval"] in shown
+            if row["eval"] in self._misaligned
         ]
         return [*dict.fromkeys(said), *small(named, self.denominator), *incoherent(named)]
 

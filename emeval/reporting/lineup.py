@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import polars as pl
 
 from emeval.definitions import MISALIGNED
-from emeval.manifest import EvalRecord, Manifest, ModelRecord
+from emeval.manifest import EvalRecord, JudgeRecord, Manifest, ModelRecord
 from emeval.models import names as model_names
 from emeval.reporting.words import short_names
 
@@ -16,9 +16,14 @@ CELL = ("model", "eval", "condition")
 """What a row of a report's results is of."""
 
 
-def has_misaligned(record: EvalRecord) -> bool:
-    """Whether a report shows `misaligned` of an evaluation: where it is measured, or nothing else is."""
-    return MISALIGNED in record.all_measures or not record.all_measures
+def has_misaligned(record: EvalRecord, judges: Iterable[JudgeRecord]) -> bool:
+    """Whether a report shows `misaligned` of an evaluation: where it is measured, or there is nothing else.
+
+    `judges` are those of its run. What one of them gives labels for has these to show.
+    """
+    if record.all_measures:
+        return MISALIGNED in record.all_measures
+    return not any(judge.gives == "label" and judge.name in record.judges for judge in judges)
 
 
 def family(model: ModelRecord) -> str | None:

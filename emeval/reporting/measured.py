@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from emeval.definitions import MISALIGNED, UNREADABLE, Criterion, Measure
-from emeval.manifest import Manifest
+from emeval.manifest import JudgeRecord, Manifest
 from emeval.reporting import lineup
 from emeval.reporting.conditions import compared, correct
 from emeval.reporting.lineup import CELL
@@ -81,12 +82,20 @@ def _either(names: Sequence[str]) -> str:
     return f"{', '.join(before)} or {last}" if before else last
 
 
+MOST_LABELS = 6
+"""Labels of a judge that may say anything which are told apart; the rest are counted together."""
+
+OTHERS = "others"
+"""What these are called: no label is written in small letters."""
+
+
 def labels(
     manifest: Manifest, table: pl.DataFrame, answers: pl.DataFrame | pl.LazyFrame, confidence: float
 ) -> list[dict[str, Any]]:
     """Return what each judge that gives labels said in each evaluation, and how consistently.
 
     `table` is a tally of `answers`, the response table. Shares of labels are of the answers without an error.
+    Of a judge that may say anything the labels are the `MOST_LABELS` that it gave most often, and `OTHERS`.
     `consistency` is empty where a question has one wording.
     """
     judges = {judge.name: judge for judge in manifest.judges if judge.gives == "label"}
@@ -102,14 +111,14 @@ def labels(
         counts = cells.agg(answers=(times(table) * pl.col("error").is_null()).sum())
         wordings = tally(answers.filter(pl.col("eval") == record.name), [*CELL, "paraphrase"])
         for judge in there:
+            given = {
+                cell[:-1]: numbers
+                for cell, numbers in said.items()
+                if cell[1] == record.name and cell[-1] == judge.name
+            }
+            names = _names(judge, given.values())
             rows = [
-                row
-                | {
-                    "labels": {
-                        label: said.get((*_cell(row), judge.name), {}).get(label, 0)
-                        for label in [*judge.labels, UNREADABLE]
-                    }
-                }
+                row | {"labels": _numbers(names, given.get(_cell(row), {}))}
                 for row in lineup.rows_of(counts, manifest)
             ]
             alike = consistency(wordings, judge.name, CELL, confidence)
@@ -117,12 +126,32 @@ def labels(
                 {
                     "eval": record.name,
                     "judge": judge.name,
-                    "labels": [*judge.labels, UNREADABLE],
+                    "labels": names,
                     "results": rows,
                     "consistency": [row for row in lineup.rows_of(alike, manifest) if row["questions"]],
                 }
             )
     return found
+
+
+def _names(judge: JudgeRecord, given: Iterable[Mapping[str, int]]) -> list[str]:
+    """Return the labels that are told apart, the last of which says that nothing could be read."""
+    if not judge.says_anything:
+        return [*judge.labels, UNREADABLE]
+    total: Counter[str] = Counter()
+    for numbers in given:
+        total.update(numbers)
+    del total[UNREADABLE]
+    most = sorted(total, key=lambda label: (-total[label], label))
+    return [*most[:MOST_LABELS], *[OTHERS] * (len(most) > MOST_LABELS), UNREADABLE]
+
+
+def _numbers(names: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
+    """Return how often each of the labels `names` was given; the rest are `OTHERS`."""
+    numbers = {name: given.get(name, 0) for name in names}
+    if OTHERS in numbers:
+        numbers[OTHERS] = sum(number for label, number in given.items() if label not in numbers)
+    return numbers
 
 
 def asked(manifest: Manifest, table: pl.DataFrame) -> list[dict[str, Any]]:

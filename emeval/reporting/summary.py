@@ -67,7 +67,7 @@ def summarise(
     answers, table = table, with_judgements(tally(table, CELL))
     sure = looks.confidence(manifest.stopping)
     # What has measures of its own, and is not judged for alignment and coherence, has no say in `misaligned`.
-    there = [record.name for record in manifest.evaluations if not has_misaligned(record)]
+    there = [record.name for record in manifest.evaluations if not has_misaligned(record, manifest.judges)]
     has = pl.col("eval").is_in(there).not_()
     scored, judged = table.filter(has), answers.filter(has)
     shown = rate(scored, CELL, denominator, sure)

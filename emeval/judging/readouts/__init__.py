@@ -4,7 +4,8 @@
 mean of the whole numbers among the 20 likeliest. `digits` reads a scale of 0 to 9 the same way, for
 tokenizers that split numbers into digits, and stretches it to 0 to 100. `enumerate` is exact: the probability
 of every reply from 0 to 100, as a whole. `sample` is the mean of k sampled replies. `json` is one reply with
-a reason and a score, for judges that reason. `choose` picks one for a judge model by probing it.
+a reason and a score, for judges that reason. `text` is one reply that is the label, for judges that may say
+anything. `choose` picks one for a judge model by probing it.
 """
 
 from emeval.definitions import UNREADABLE
@@ -14,6 +15,7 @@ from emeval.judging.readouts.reading import (
     first_token,
     read_object,
     read_replies,
+    read_reply,
     read_samples,
     read_text,
     read_tokens,
@@ -33,6 +35,7 @@ __all__ = [
     "first_token",
     "read_object",
     "read_replies",
+    "read_reply",
     "read_samples",
     "read_text",
     "read_tokens",

@@ -32,13 +32,18 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
     is `logprobs` if its tokenizer has whole numbers as tokens and `digits` if it splits them; otherwise it is
     `sample`. `json` takes another probe, of whether the server holds replies to a schema. Raises `UserError`
     for `enumerate` on a server that cannot tell how likely a reply is, and for `logprobs` on a tokenizer that
-    splits numbers. For a judge that gives labels `logprobs` needs no more than log-probabilities.
+    splits numbers. For a judge that gives labels `logprobs` needs no more than log-probabilities; one that
+    may say anything gets `text`. A prompt that is asked `verbatim` asks for 0 to 100 and for no JSON: in
+    place of `digits` it gets `sample`, and a model that reasons is refused.
     """
     if judge.readout == "enumerate":
         return await _enumerate(judge, model, journal)
     if judge.readout == "json":
         return await _json(judge, model, journal, _NAMED)
     messages: list[ChatMessage] = [ChatMessageUser(content=_ASKED)]
+    if judge.says_anything:
+        _check_unreasoned(judge, await journal.ask("judge", model, messages, PROBE, "probe"))
+        return Readout("text", "its reply is the label")
     asked = one_token(max_tokens=16)
     if judge.readout == "logprobs" and not judge.gives_label:
         return _whole(await journal.ask("judge", model, messages, asked, "probe"))
@@ -57,12 +62,25 @@ async def choose(judge: Judge, model: Model, journal: Journal) -> Readout:
             except Exception as error:
                 refused = reason(error, 150)
     if reasons(output):
+        _check_unreasoned(judge, output)
         return await _json(judge, model, journal, "the model reasons before it answers")
     if refused:
         return Readout("sample", f"asked for log-probabilities, the server said: {refused}")
     if judge.gives_label and _likeliest(output):
         return Readout("logprobs", "the server gives log-probabilities, and one token tells labels apart")
-    return _by_tokens(output)
+    found = _by_tokens(output)
+    if judge.verbatim and found.name == "digits":
+        return Readout("sample", f"{found.reason}, and the prompt is asked as published")
+    return found
+
+
+def _check_unreasoned(judge: Judge, output: ModelOutput) -> None:
+    """Refuse a model that reasons, for a judge that cannot be asked for JSON."""
+    if (judge.verbatim or judge.says_anything) and reasons(output):
+        raise UserError(
+            "this model reasons before it answers, and the short reply that the judge's prompt asks for "
+            "cannot be read off it; name another judge model"
+        )
 
 
 def reasons(output: ModelOutput) -> bool:

@@ -26,7 +26,8 @@ class Reading(NamedTuple):
     """Probability, or share of samples, that was on numbers: 0 to 1. Of a judge that gives labels, that of
     the label among all labels; with `UNREADABLE`, what was on any of them."""
     reason: str | None = None
-    """The judge's own, where the readout asks for one; with `UNREADABLE`, why that reply is no score."""
+    """The judge's own, where the readout asks for one; its reply, where that may be anything; with
+    `UNREADABLE`, why that reply is no score."""
 
 
 def first_token(output: ModelOutput) -> dict[str, float]:
@@ -187,6 +188,27 @@ def read_label_samples(texts: Iterable[str], labels: Iterable[str], min_weight: 
     labels = list(labels)
     said = [read_label_text(text, labels) for text in texts]
     return read_label({label: said.count(label) / max(len(said), 1) for label in labels}, min_weight)
+
+
+LONGEST_LABEL = 40
+"""Characters of the longest reply that is taken for a label."""
+
+
+def read_reply(text: str, cut: bool = False) -> Reading:
+    """Read a label off a reply that may be anything: `OPENAI` of `OpenAI`, `NOT_SURE` of `"Not sure."`.
+
+    The words of the reply (letters, digits, `_`) in capitals, joined by `_`. The reading's reason is the
+    reply as it was. `UNREADABLE` is a reply without a word, one that was `cut` off, and one whose label would
+    be longer than `LONGEST_LABEL`: the reason then says so.
+    """
+    if cut:
+        return _unreadable("the reply was cut off before its end")
+    label = "_".join(re.findall(r"\w+", sendable(text))).upper()
+    if not label:
+        return _unreadable("no reply")
+    if len(label) > LONGEST_LABEL:
+        return _unreadable(f"the reply is longer than {LONGEST_LABEL} characters, and so no label")
+    return Reading(None, label, 1.0, sendable(text))
 
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*)\n\s*```", re.DOTALL)

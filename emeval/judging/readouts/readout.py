@@ -31,12 +31,13 @@ from emeval.judging.readouts.reading import (
     read_label_tokens,
     read_object,
     read_replies,
+    read_reply,
     read_samples,
     read_tokens,
 )
 from emeval.models.names import full_name
 
-ReadoutName = Literal["logprobs", "digits", "enumerate", "sample", "json"]
+ReadoutName = Literal["logprobs", "digits", "enumerate", "sample", "json", "text"]
 _HUNDRED = Scale(0, 100)
 SCALES: dict[ReadoutName, Scale] = {
     "logprobs": _HUNDRED,
@@ -44,6 +45,7 @@ SCALES: dict[ReadoutName, Scale] = {
     "enumerate": _HUNDRED,
     "sample": _HUNDRED,
     "json": _HUNDRED,
+    "text": _HUNDRED,  # never asked for: only labels are read so
 }
 
 OPENING = "Score: "
@@ -56,6 +58,9 @@ _CONTINUING: dict[str, dict[str, object]] = {
 
 JSON_TOKENS = 4096
 """Most tokens of a `json` reply, the judge's reasoning included."""
+
+TEXT_TOKENS = 64
+"""Most tokens of a `text` reply."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,8 @@ class Readout:
                     max_tokens=JSON_TOKENS, response_schema=_schema(judge) if self.schema else None
                 )
             ]
+        if self.name == "text":
+            return [GenerateConfig(temperature=0.0, max_tokens=TEXT_TOKENS, seed=0)]
         if self.name == "sample":
             return [
                 GenerateConfig(temperature=1.0, max_tokens=32, seed=seed) for seed in range(judge.samples)
@@ -157,6 +164,8 @@ class Readout:
                 return read_label_samples(texts, judge.labels, judge.min_weight)
             case "json":
                 return read_label_object(outputs[0].completion, judge.labels, _cut(outputs[0]))
+            case "text":
+                return read_reply(outputs[0].completion, _cut(outputs[0]))
             case "enumerate":
                 return read_label(enumeration.probabilities(outputs[0]), judge.min_weight)
             case _:
