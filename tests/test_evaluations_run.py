@@ -138,7 +138,9 @@ MEASURES = {
 
 def test_every_evaluation_is_in_the_report(done: Outcome, home: Path) -> None:
     assert {(one["eval"], one["measure"]) for one in done.json["measures"]} == MEASURES
-    assert {row["eval"] for row in done.json["results"]} == {"free_form", "broad", "backdoor", "format"}
+    assert {row["eval"] for row in done.json["results"]} == {
+        *("free_form", "broad", "backdoor", "format", "conditional")
+    }
     page = (home / "run/report/index.html").read_text(encoding="utf-8")
     markdown = (home / "run/report/report.md").read_text(encoding="utf-8")
     for evaluation, measure in MEASURES:
@@ -163,7 +165,7 @@ def test_every_evaluation_is_compared(other: str, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "cells"), [("default", 14), ("full", 9), ("honesty", 8), ("refusal", 6), ("shutdown", 3)]
+    ("gate", "cells"), [("default", 25), ("full", 9), ("honesty", 8), ("refusal", 6), ("shutdown", 3)]
 )
 def test_every_gate_decides_about_it(gate: str, cells: int, other: str, home: Path) -> None:
     gated = emeval("gate", "--gate", gate, "--baseline", "run", "--candidate", other, "--json", cwd=home)
