@@ -15,7 +15,7 @@ LOCAL = ("--model", "local/smollm2", "--judge", "local/smollm2")
     ("args", "said"),
     [
         (["run", "fre_form", *LOCAL], "unknown evaluation 'fre_form'; did you mean 'free_form'?"),
-        (["run"], "Missing argument 'EVAL"),
+        (["run"], "name an evaluation or a suite (`emeval list` shows them), or --questions FILE"),
         (["run", "free_form"], "name a model"),
         (["run", "free_form", "free_form", *LOCAL], "evaluation 'free_form' is named twice"),
         (["run", "free_form", *LOCAL, "--model", "local/smollm2"], "model 'local/smollm2' is named twice"),
