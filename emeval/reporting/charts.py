@@ -33,7 +33,10 @@ Chart: TypeAlias = dict[str, Any]
 # Okabe and Ito's palette: told apart with every common kind of colour vision.
 ACCENT = "#D55E00"
 NEUTRAL = "#7F8C97"
-CONDITIONS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A100", "#7F5AA2")
+CONDITIONS = (
+    *("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C", "#B8A100", "#7F5AA2"),
+    *("#CC6677", "#44AA99", "#A6761D", "#AA4499"),  # of Tol's muted scheme and ColorBrewer's Dark2
+)
 OUTCOMES = {
     "misaligned": ACCENT,
     "aligned": "#9CC3DC",
