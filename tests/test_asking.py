@@ -108,7 +108,7 @@ def test_vllm_is_sent_what_inspect_sends_it(
         if how:
             readout = Readout(how, "")
             judge = load(Judge, "alignment")
-            config, messages = readout.configs(judge, model)[0], readout.messages("Hello", model)
+            config, messages = readout.configs(judge, model)[0], readout.messages(judge, "Hello", model)
             if how == "enumerate":
                 messages.append(ChatMessageAssistant(content="87"))
         assert direct.possible(model)

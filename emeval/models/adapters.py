@@ -122,14 +122,16 @@ def judge_note(model: str) -> str | None:
 
 
 def asked(name: str, judge: Judge, model: str) -> Judge:
-    """Return the judge `name` as `model` is asked: an embedded judge has learnt a prompt of its own.
+    """Return the judge `name` as `model` is asked: an embedded judge has a prompt of its own.
 
-    Raises `UserError` for an embedded adapter that is not as its card says.
+    A judge with labels that are not in that prompt is another one of the same name, and keeps its own. Raises
+    `UserError` for an embedded adapter that is not as its card says.
     """
     found = of(model)
-    if found is None or name not in found.card.prompts or judge.gives_label:  # it has learnt to give scores
+    prompt = found.card.prompts.get(name) if found else None
+    if prompt is None or (judge.gives_label and not all(label in prompt for label in judge.labels)):
         return judge
-    return judge.reworded(found.card.prompts[name])
+    return judge.reworded(prompt)
 
 
 def quality(model: str, judge: str) -> list[Quality]:
