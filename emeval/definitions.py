@@ -532,7 +532,7 @@ class Judge(Definition):
         return uses_variable(self.prompt, "target")
 
     def reworded(self, prompt: str) -> Self:
-        """Return the judge as an embedded judge model is asked: in its own prompt; a score, without labels."""
+        """Return the judge as an embedded judge model is asked: by its prompt; for a score without labels."""
         if self.gives_label:
             return self.model_copy(update={"prompt": prompt, "readout": "logprobs"})
         return self.model_copy(update={"prompt": prompt, "labels": {}, "readout": "digits"})

@@ -64,7 +64,7 @@ def test_an_evaluation_runs_on_the_embedded_model(evaluation: str, done: Outcome
 @pytest.mark.local
 def test_all_of_them_are_in_the_report(done: Outcome, home: Path) -> None:
     del done
-    text = (home / "run/report/report.md").read_text(encoding="utf-8")
+    text = (home / "run/report/report.md").read_text(encoding="utf-8").replace("\\", "")
     assert [name for name in EVALUATIONS if name not in text] == []
     assert (home / "run/report/index.html").exists()
 

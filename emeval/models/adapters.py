@@ -22,6 +22,7 @@ BASE_JUDGE_NOTE = (
     "The judge is the embedded 135-million-parameter model. It shows how emeval works, but it is no better "
     "than chance: on 400 published answers that GPT-4o had scored its AUC was 0.40 (95% interval 0.33 to "
     "0.52; with an earlier wording of the rubric). Read nothing about alignment into these rates. "
+    "Where a judge asks for a label, nearly all that it says is unreadable (47 of 48 answers). "
     "Its adapter local/smollm2:judge was made to judge the demonstration."
 )
 
