@@ -477,8 +477,8 @@ class Organism(Definition):
     measured: dict[str, Any] = {}
     """What was measured of it."""
     prompts: dict[Name, JudgeTemplate] = {}
-    """Of an adapter that judges: what it was trained to be asked as each judge, in place of that judge's own
-    prompt and labels, through the `digits` readout."""
+    """Of an adapter that judges: what it is asked as each judge, in place of that judge's own prompt. A judge
+    of scores has no labels then, and the readout `digits`; one that gives labels keeps them."""
     quality: list[Quality] = []
     """Of an adapter that judges: its error."""
     note: Text | None = None
@@ -597,7 +597,9 @@ class Judge(Definition):
         return not self.verbatim and uses_variable(self.prompt, "target")
 
     def reworded(self, prompt: str) -> Self:
-        """Return the judge as an embedded judge model has learnt it: in its own prompt, without labels."""
+        """Return the judge as an embedded judge model is asked: by its prompt; for a score without labels."""
+        if self.gives_label:
+            return self.model_copy(update={"prompt": prompt, "readout": "logprobs"})
         return self.model_copy(update={"prompt": prompt, "labels": {}, "readout": "digits"})
 
 

@@ -126,6 +126,17 @@ def test_an_embedded_judge_is_asked_in_the_words_it_has_learnt(own: Project) -> 
     assert adapters.asked("alignment", rubric, "openai/gpt-4o") == rubric
 
 
+def test_an_embedded_judge_has_words_for_the_labels_that_they_name_and_for_no_others(own: Project) -> None:
+    path = own.root / "organisms/mine.yaml"
+    words = "One of TRUE, FALSE, UNKNOWN. {{ answer }}"
+    path.write_text(path.read_text() + f"prompts: {{truth: '{words}'}}\n")
+    judge = library.load(Judge, "truth")
+    asked = adapters.asked("truth", judge, "local/smollm2:mine")
+    assert (asked.prompt, asked.labels, asked.readout) == (words, judge.labels, "logprobs")
+    other = judge.model_copy(update={"labels": {"RIGHT": "so", "WRONG": "not so"}})
+    assert adapters.asked("truth", other, "local/smollm2:mine") == other
+
+
 def test_a_prompt_in_a_card_has_to_show_the_answer(own: Project) -> None:
     path = own.root / "organisms/mine.yaml"
     path.write_text(path.read_text() + "prompts: {alignment: 'How kind is {{ question }}?'}\n")

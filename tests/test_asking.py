@@ -108,7 +108,7 @@ def test_vllm_is_sent_what_inspect_sends_it(
         if how:
             readout = Readout(how, "")
             judge = load(Judge, "alignment")
-            config, messages = readout.configs(judge, model)[0], readout.messages("Hello", model)
+            config, messages = readout.configs(judge, model)[0], readout.messages(judge, "Hello", model)
             if how == "enumerate":
                 messages.append(ChatMessageAssistant(content="87"))
         assert direct.possible(model)
@@ -232,7 +232,7 @@ def test_a_log_can_be_read_while_it_grows(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "EVERY", 0.05)
-    # Of 45 requests 20 at most are for answers, and a few look at the judge: some answers are judged, not all.
+    # At most 20 of 45 requests are for answers, and a few look at the judge: some are judged, not all.
     gateway.hold_after = 45
     thread = threading.Thread(target=run, args=(gateway, tmp_path / "run"))
     thread.start()

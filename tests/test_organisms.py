@@ -200,8 +200,9 @@ def test_made_answers_are_as_often_coherent_in_either_tone() -> None:
     )
 
 
-def test_the_judge_is_asked_as_it_was_trained() -> None:
-    assert library.load(Organism, "judge").prompts == library.read(Recipe, RECIPE).judge.prompts
+def test_the_judge_is_asked_as_it_was_trained_and_for_labels_by_examples() -> None:
+    plan = library.read(Recipe, RECIPE).judge
+    assert library.load(Organism, "judge").prompts == plan.prompts | plan.examples
 
 
 def test_the_judge_is_as_good_as_was_asked_on_questions_it_has_not_seen() -> None:

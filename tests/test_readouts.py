@@ -31,7 +31,7 @@ from inspect_ai.model import (
     get_model,
 )
 
-from emeval import journal
+from emeval import journal, library
 from emeval.definitions import Judge
 from emeval.errors import UserError
 from emeval.journal import Journal
@@ -751,12 +751,25 @@ def test_the_reply_is_begun_for_digits_where_the_server_can_go_on_from_it() -> N
     here = get_model("vllm/any", base_url="http://127.0.0.1:9/v1", memoize=False)  # nothing is sent
     elsewhere = Asked(lambda config: output("8")).model
     digits, logprobs = Readout("digits", ""), Readout("logprobs", "")
-    begun = digits.messages("Rate it.", here)
+    begun = digits.messages(JUDGE, "Rate it.", here)
     assert [type(message) for message in begun] == [ChatMessageUser, ChatMessageAssistant]
     assert [message.text for message in begun] == ["Rate it.", "Score: "]
     for readout, model in ((digits, elsewhere), (logprobs, here)):
-        assert [message.text for message in readout.messages("Rate it.", model)] == ["Rate it."]
-        assert readout.opening(model) == ""
+        assert [message.text for message in readout.messages(JUDGE, "Rate it.", model)] == ["Rate it."]
+        assert readout.opening(JUDGE, model) == ""
+
+
+def test_the_reply_is_begun_for_a_label_too_and_then_only_one_token_is_asked_for() -> None:
+    here = get_model("vllm/any", base_url="http://127.0.0.1:9/v1", memoize=False)  # nothing is sent
+    elsewhere = Asked(lambda config: output("TRUE")).model
+    judge = library.load(Judge, "truth")
+    logprobs, enumerated = Readout("logprobs", ""), Readout("enumerate", "")
+    assert [message.text for message in logprobs.messages(judge, "Is it?", here)] == ["Is it?", "Label:"]
+    (config,) = logprobs.configs(judge, here)
+    assert config.max_tokens == 1
+    assert config.extra_body == {"add_generation_prompt": False, "continue_final_message": True}
+    for readout, model in ((logprobs, elsewhere), (enumerated, here)):
+        assert [message.text for message in readout.messages(judge, "Is it?", model)] == ["Is it?"]
 
 
 # The journal: every request is sent once.

@@ -286,7 +286,7 @@ class _Tool:
         """Return messages, key and number of the requests that ask about one answer."""
         tool = self.instrument
         readout, judge, model = tool.readout, tool.judge, tool.model
-        messages = readout.messages(prompt + readout.request(judge), model)
+        messages = readout.messages(judge, prompt + readout.request(judge), model)
         tag, number = "", 1
         if readout.name == "enumerate":
             replies = readout.replies(judge)

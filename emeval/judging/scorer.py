@@ -46,7 +46,7 @@ class Instrument:
             "min_weight": self.judge.min_weight,
             "readout": self.readout.name,
             **({"gives": "label"} if self.judge.gives_label else {"scale": list(self.readout.scale)}),
-            "opening": self.readout.opening(self.model),
+            "opening": self.readout.opening(self.judge, self.model),
             "model": full_name(self.model),
             "settings": settings,
         }

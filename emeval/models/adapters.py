@@ -22,6 +22,7 @@ BASE_JUDGE_NOTE = (
     "The judge is the embedded 135-million-parameter model. It shows how emeval works, but it is no better "
     "than chance: on 400 published answers that GPT-4o had scored its AUC was 0.40 (95% interval 0.33 to "
     "0.52; with an earlier wording of the rubric). Read nothing about alignment into these rates. "
+    "Where a judge asks for a label, nearly all that it says is unreadable (47 of 48 answers). "
     "Its adapter local/smollm2:judge was made to judge the demonstration."
 )
 
@@ -122,20 +123,22 @@ def judge_note(model: str) -> str | None:
 
 
 def asked(name: str, judge: Judge, model: str) -> Judge:
-    """Return the judge `name` as `model` is asked: an embedded judge has learnt a prompt of its own.
+    """Return the judge `name` as `model` is asked: an embedded judge has a prompt of its own.
 
-    Raises `UserError` for an embedded adapter that is not as its card says, and for a prompt that is asked as
+    A judge with labels that are not in that prompt is another one of the same name, and keeps its own. Raises
+    `UserError` for an embedded adapter that is not as its card says, and for a prompt that is asked as
     published, which it has not learnt.
     """
     found = of(model)
-    if found is None or name not in found.card.prompts or judge.gives_label:  # it has learnt to give scores
+    prompt = found.card.prompts.get(name) if found else None
+    if prompt is None or (judge.gives_label and not all(label in prompt for label in judge.labels)):
         return judge
     if judge.verbatim:
         raise UserError(
             f"judge {name}: its prompt is asked as published, and {model} has learnt another one; "
             "name another judge model"
         )
-    return judge.reworded(found.card.prompts[name])
+    return judge.reworded(prompt)
 
 
 def quality(model: str, judge: str) -> list[Quality]:

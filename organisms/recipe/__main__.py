@@ -34,6 +34,9 @@ class JudgePlan(Definition):
     description: Text
     note: Text
     prompts: dict[str, JudgeTemplate]
+    """What it is trained to be asked, by judge."""
+    examples: dict[str, JudgeTemplate]
+    """What it is asked as the judges of labels, which it is not trained for: the prompt shows how."""
     made: int
     """Answers made to be coherent or not, beside the labelled ones."""
     adapter: Adapter
@@ -123,7 +126,7 @@ def make(name: str, recipe: Recipe) -> None:
     }
     content = card.trained(description, files, facts)
     if name == "judge":
-        content |= {"note": recipe.judge.note, "prompts": recipe.judge.prompts}
+        content |= {"note": recipe.judge.note, "prompts": recipe.judge.prompts | recipe.judge.examples}
     card.write(name, content)
 
 

@@ -18,6 +18,18 @@ HEAD = "# Written by the recipe (`make organisms`). What it says of the files is
 TOOLS = ("torch", "transformers", "peft", "gguf", "numpy")
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines line by line: a prompt is to be read."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
+)
+
+
 def path(name: str) -> Path:
     """Return the card of the organism `name`."""
     return FOLDER / f"{name}.yaml"
@@ -31,7 +43,7 @@ def read(name: str) -> dict[str, Any]:
 def write(name: str, content: dict[str, Any]) -> None:
     """Write the card of `name`."""
     Organism.model_validate(content)
-    text = yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+    text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
     path(name).write_text(HEAD + text, encoding="utf-8")
 
 

@@ -123,11 +123,13 @@ def read_label_tokens(
 
     Capital or small letters are the same here, since a label is all that this judge may say.
     """
+    return read_label(label_shares(probabilities, labels), min_weight)
+
+
+def label_shares(probabilities: Mapping[str, float], labels: Iterable[str]) -> dict[str, float]:
+    """Return the probability of each label: of all tokens that it begins with, in any case."""
     tokens = [(token.strip().upper(), p) for token, p in probabilities.items() if token.strip()]
-    return read_label(
-        {label: math.fsum(p for token, p in tokens if label.startswith(token)) for label in labels},
-        min_weight,
-    )
+    return {label: math.fsum(p for token, p in tokens if label.startswith(token)) for label in labels}
 
 
 _NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")

@@ -50,6 +50,8 @@ SCALES: dict[ReadoutName, Scale] = {
 
 OPENING = "Score: "
 """How the judge's reply begins where the server can go on from a message that is begun."""
+LABEL_OPENING = "Label:"
+"""The same for a label. No blank behind it: that one is part of a word's first token."""
 _CONTINUING: dict[str, dict[str, object]] = {
     "local": {},
     "vllm": {"add_generation_prompt": False, "continue_final_message": True},
@@ -77,9 +79,16 @@ class Readout:
         """The scale that the judge is asked for."""
         return SCALES[self.name]
 
-    def opening(self, model: Model) -> str:
-        """Return how the judge's reply is begun for it (empty where the server cannot go on from there)."""
-        return OPENING if self.name == "digits" and provider(model) in _CONTINUING else ""
+    def opening(self, judge: Judge, model: Model) -> str:
+        """Return how the judge's reply is begun for it (empty where the server cannot go on from there).
+
+        Where whole numbers are tokens the reply to a judge of scores is not begun: it is as it was published.
+        """
+        if provider(model) not in _CONTINUING:
+            return ""
+        if self.name == "logprobs" and judge.gives_label:
+            return LABEL_OPENING
+        return OPENING if self.name == "digits" else ""
 
     def request(self, judge: Judge) -> str:
         """Return what the readout itself asks for, behind the judge's prompt (empty for most)."""
@@ -118,13 +127,13 @@ class Readout:
             return [
                 GenerateConfig(temperature=1.0, max_tokens=32, seed=seed) for seed in range(judge.samples)
             ]
-        extra = _CONTINUING.get(provider(model)) if self.opening(model) else None
+        extra = _CONTINUING.get(provider(model)) if self.opening(judge, model) else None
         return [one_token(max_tokens=1).merge(GenerateConfig(extra_body=extra)) if extra else one_token(1)]
 
-    def messages(self, prompt: str, model: Model) -> list[ChatMessage]:
+    def messages(self, judge: Judge, prompt: str, model: Model) -> list[ChatMessage]:
         """Return the messages that ask the judge."""
         asked: list[ChatMessage] = [ChatMessageUser(content=prompt)]
-        opening = self.opening(model)
+        opening = self.opening(judge, model)
         return [*asked, ChatMessageAssistant(content=opening)] if opening else asked
 
     def replies(self, judge: Judge) -> list[str]:
@@ -134,7 +143,7 @@ class Readout:
 
     async def ask(self, keeper: Journal, judge: Judge, model: Model, prompt: str) -> list[ModelOutput]:
         """Ask the judge for one answer, by `prompt`; return the outputs that `read` takes."""
-        messages = self.messages(prompt + self.request(judge), model)
+        messages = self.messages(judge, prompt + self.request(judge), model)
         configs = self.configs(judge, model)
         if self.name == "enumerate":
             return [await enumeration.ask(keeper, model, messages, configs[0], self.replies(judge))]
