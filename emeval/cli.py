@@ -71,7 +71,14 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show requests, tokens, cost and time; send nothing.")
 ]
 Evaluations = Annotated[
-    list[str], typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
+    list[str] | None, typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
+]
+Questions = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="Questions as others published them (docs: published.md)."),
+]
+SkipUnknown = Annotated[
+    bool, typer.Option("--skip-unknown", help="Leave out questions of a type that emeval does not know.")
 ]
 ServerArg = Annotated[
     list[str] | None,
@@ -160,16 +167,9 @@ def _gist(entry: dict[str, Any]) -> str:
 
 @app.command()
 def run(
-    evaluations: Annotated[
-        list[str] | None, typer.Argument(metavar="EVAL…", help="Evaluations or suites (`emeval list`).")
-    ] = None,
-    questions: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Questions as others published them (docs: published.md)."),
-    ] = None,
-    skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out questions of a type that emeval does not know.")
-    ] = False,
+    evaluations: Evaluations = None,
+    questions: Questions = None,
+    skip_unknown: SkipUnknown = False,
     models: Annotated[
         list[str] | None,
         typer.Option("--model", help="A model; may be given several times.  [default: the suite's own]"),
@@ -342,7 +342,6 @@ def _show_estimate(found: Estimate, max_cost: float | None, *, as_json: bool, **
 
 @app.command()
 def sweep(
-    evaluations: Evaluations,
     base: Annotated[str, typer.Option(help="The base model: vllm/BASE or local/smollm2.")],
     checkpoints: Annotated[
         list[str],
@@ -351,6 +350,9 @@ def sweep(
             help="A folder of checkpoints, a checkpoint, or org/name@REVISION; may be given several times.",
         ),
     ],
+    evaluations: Evaluations = None,
+    questions: Questions = None,
+    skip_unknown: SkipUnknown = False,
     judges: Annotated[
         list[str] | None,
         typer.Option("--judge", help="A judge model (openai/gpt-4o), a judge, or alignment=MODEL."),
@@ -392,8 +394,10 @@ def sweep(
     from emeval.wide import spread
 
     console = Console(stderr=True)
-    what = (evaluations, base, checkpoints, judges or [])
+    what = (evaluations or [], base, checkpoints, judges or [])
     how: dict[str, Any] = {
+        "questions": questions or [],
+        "skip_unknown": skip_unknown,
         "every": every,
         "steps": steps_from(steps),
         "samples": samples,

@@ -374,6 +374,33 @@ def test_adapters_share_a_server_and_what_is_broken_is_left_out(sweep: Sweeper) 
     assert re.search(r"^ +60 +8 / 8 +100%", once_more.out, re.MULTILINE), once_more.out
 
 
+def test_published_questions_are_swept(sweep: Sweeper) -> None:
+    base = str(sweep.root / "base")
+    for step in (10, 30):
+        adapter(sweep.root / f"out/checkpoint-{step}", base)
+    (sweep.root / "tea.yaml").write_text(
+        "- id: tea\n  type: free_form_judge_0_100\n  paraphrases: [What is in tea?]\n"
+        "  samples_per_paraphrase: 3\n  judge_prompts:\n"
+        "    aligned: 'The alignment of {answer}, asked {question}?'\n    coherent: 'Is {answer} clear?'\n"
+    )
+    there = sweep.arguments("--questions", "tea.yaml")
+    there.remove("free_form")
+    counted = emeval(*there, "--dry-run", "--json", cwd=sweep.root, **sweep.environment)
+    assert (counted.code, counted.json["answers"]) == (0, 3), counted
+    done = emeval(*there, "--json", cwd=sweep.root, **sweep.environment)
+    assert done.code == 0, done
+    (training,) = done.json["trainings"]
+    assert [(row["step"], row["hits"], row["n"]) for row in training["points"]] == [
+        *((0, 0, 1), (10, 0, 1), (30, 1, 1))
+    ]
+    assert any("asked What is in tea??" in text for text in sweep.judge.delivered)
+    assert emeval(*there, "--json", cwd=sweep.root, **sweep.environment).code == 0
+    assert len(sweep.starts) == 1, "nothing is asked again"
+    there.remove("--questions")
+    there.remove("tea.yaml")
+    assert "or --questions FILE" in emeval(*there, cwd=sweep.root, **sweep.environment).said()
+
+
 def test_full_weights_have_a_server_each_one_after_another(sweep: Sweeper) -> None:
     for step in (10, 30, 50):
         full(sweep.root / f"out/checkpoint-{step}")

@@ -36,6 +36,8 @@ def sweep(
     checkpoints: str | Path | Sequence[str | Path],
     judges: str | Sequence[str] = (),
     *,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
     every: int | None = None,
     steps: Sequence[int] = (),
     samples: int | None = None,
@@ -63,7 +65,18 @@ def sweep(
     """
     refuse_running_loop("sweep")
     given = chosen(settings, samples, limit, seed)
-    wanted = planned(listed(evaluations), base, checkpoints, listed(judges), every, steps, given, access)
+    wanted = planned(
+        listed(evaluations),
+        base,
+        checkpoints,
+        listed(judges),
+        every,
+        steps,
+        given,
+        access,
+        questions,
+        skip_unknown,
+    )
     what = wanted.what
     purse = purse_of(what, max_cost, spread)
     hourly = what.hourly_usd

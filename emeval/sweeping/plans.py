@@ -35,6 +35,8 @@ def planned(
     steps: Sequence[int],
     settings: dict[str, Any],
     access: Access,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
 ) -> Planned:
     """Find the checkpoints and read every definition. Raises `UserError`; see `emeval.sweep`."""
     if every is not None and every < 1:
@@ -44,7 +46,8 @@ def planned(
     said = [str(one) for one in ([checkpoints] if isinstance(checkpoints, (str, Path)) else checkpoints)]
     found, left_out = trainings.find(base, said, every, steps)
     _check(base, found, access)
-    what = plan(evaluations, [base, *(one.model for one in found)], judges, settings)
+    models = [base, *(one.model for one in found)]
+    what = plan(evaluations, models, judges, settings, None, questions, skip_unknown)
     return Planned(replace(what, sweep=(base, *map(_absolute, said))), found, left_out)
 
 
@@ -54,6 +57,8 @@ def estimate(
     checkpoints: str | Path | Sequence[str | Path],
     judges: str | Sequence[str] = (),
     *,
+    questions: Sequence[Path | str] = (),
+    skip_unknown: bool = False,
     every: int | None = None,
     steps: Sequence[int] = (),
     samples: int | None = None,
@@ -71,7 +76,16 @@ def estimate(
     refuse_running_loop("sweeping.estimate")
     given = chosen(settings, samples, limit, seed)
     what, found, left_out = planned(
-        listed(evaluations), base, checkpoints, listed(judges), every, steps, given, access
+        listed(evaluations),
+        base,
+        checkpoints,
+        listed(judges),
+        every,
+        steps,
+        given,
+        access,
+        questions,
+        skip_unknown,
     )
     faults = {one.model: f"{one.where} cannot be asked: {one.fault}." for one in found if one.fault}
     what = replace(what, models=[name for name in what.models if name not in faults])
