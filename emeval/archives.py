@@ -81,7 +81,7 @@ class Archive:
             packed = self._at(member.offset + begin, member.packed)
         try:
             content = self._unpacked(packed, member.method)
-        except (zlib.error, zstandard.ZstdError) as error:
+        except (zlib.error, zstandard.ZstdError) as error:  # type: ignore[misc]  # zlib-ng's types lack the class
             raise BadZipFile(f"a member cannot be unpacked: {error}") from None
         if zlib.crc32(content) != member.crc:
             raise BadZipFile("a member is not what was written")

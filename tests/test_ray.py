@@ -162,7 +162,9 @@ def test_a_cluster_that_does_not_answer_may_want_its_token(gateway: Gateway) -> 
         process = start(gateway, "wide", "--ray", f"ray://127.0.0.1:{silent.getsockname()[1]}")
         err = process.communicate(timeout=200)[1]
     assert process.returncode == 2, err
-    assert err.strip().endswith("; if its cluster has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it")
+    assert err.strip().endswith(
+        "; if its cluster has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it"
+    )
 
 
 def swept(gateway: Gateway, out: str, spread: Spread) -> pl.DataFrame:
