@@ -3,9 +3,9 @@
     python benchmarks/harvest.py [--answers N] [--with-text N] [--folder DIR]
 
 Runs a small evaluation on a server of its own, and writes its log again with N answers (5,000; `--answers
-200000` for a long one, which takes half an hour), as a run of 24 questions would have left it: about 1,000
-characters each, two judgements with the 20 likeliest tokens, one judgement in six a label, one answer in
-twelve an error. Then reads it, each time in a process of its own:
+200000` for a long one: ten minutes on an idle machine), as a run of 24 questions would have left it: about
+1,000 characters each, two judgements with the 20 likeliest tokens, one judgement in six a label, one answer
+in twelve an error. Then reads it, each time in a process of its own:
 
 - emeval: `responses.gather`, of N/10 answers, of N, and of N where only the last tenth is new;
 - Inspect: `samples_df` as it is called by default, which reads a log's summaries, without texts;

@@ -142,7 +142,7 @@ def table(answers: int, run: str) -> pl.DataFrame:
         }.items()
     }
     thresholds = Thresholds()
-    empty = ("alignment_reason", "coherence_reason", "verdict_like")
+    empty = ("target", "alignment_reason", "coherence_reason", "verdict_like")
     return (
         frame.with_columns(
             run=pl.lit(run),

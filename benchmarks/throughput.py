@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=1000)
     parser.add_argument("--latency", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--llmcomp", default=None)
+    parser.add_argument("--llmcomp", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
     samples = given.answers // 8
@@ -171,7 +171,7 @@ def main() -> None:
     emeval += ["--model-base-url", "URL", "--judge-base-url", "URL", "--max-connections", str(AT_ONCE)]
     clients = {"bare openai": [sys.executable, "-c", BARE, "URL", "OUT", "PLAN"]}
     if given.llmcomp:
-        clients["llmcomp"] = [given.llmcomp, "-c", LLMCOMP, "URL", "OUT", "PLAN"]
+        clients["llmcomp"] = [str(given.llmcomp.absolute()), "-c", LLMCOMP, "URL", "OUT", "PLAN"]
     clients["emeval"] = emeval
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in clients}
 

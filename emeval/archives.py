@@ -1,13 +1,14 @@
 """Zip files with more members than memory should hold: a member is found without an object for each.
 
 The standard library's `zipfile` keeps an object of nearly a kilobyte for every member, and takes longer to
-begin reading a small member than to read it. An Inspect log has a member for every answer.
+begin reading a small member than to read it. An Inspect log has a member for every answer. zlib-ng unpacks as
+the standard library's `zlib` does, in two thirds of the time.
 """
 
 from __future__ import annotations
 
+import os
 import struct
-import zlib
 from collections.abc import Iterator
 from os import SEEK_END
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import NamedTuple, Self
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile
 
 import zstandard
+from zlib_ng import zlib_ng as zlib
 
 # The records of a zip file, and where in them stands what is read (APPNOTE.TXT 4.3, 4.4 and 4.5.3).
 _END = struct.Struct("<10xH4xI2x")  # members in the directory, where it begins
@@ -54,7 +56,7 @@ class Archive:
         self._file.close()
 
     def members(self) -> Iterator[tuple[str, Member]]:
-        """Yield name and place of each member, in their order. Nothing else can be read meanwhile."""
+        """Yield name and place of each member, in their order."""
         count, offset = self._directory()
         self._file.seek(offset)
         for _ in range(count):
@@ -70,8 +72,7 @@ class Archive:
 
     def read(self, member: Member) -> bytes:
         """Return the content of a member."""
-        self._file.seek(member.offset)
-        block = self._file.read(_USUAL_HEAD + member.packed)
+        block = os.pread(self._file.fileno(), _USUAL_HEAD + member.packed, member.offset)
         if len(block) < _LOCAL.size or block[:4] != b"PK\x03\x04":
             raise BadZipFile("no member is where one should be")
         begin = _LOCAL.size + sum(_LOCAL.unpack_from(block))
@@ -80,7 +81,7 @@ class Archive:
             packed = self._at(member.offset + begin, member.packed)
         try:
             content = self._unpacked(packed, member.method)
-        except (zlib.error, zstandard.ZstdError) as error:
+        except (zlib.error, zstandard.ZstdError) as error:  # type: ignore[misc]  # zlib-ng's types lack the class
             raise BadZipFile(f"a member cannot be unpacked: {error}") from None
         if zlib.crc32(content) != member.crc:
             raise BadZipFile("a member is not what was written")
@@ -96,8 +97,7 @@ class Archive:
         raise BadZipFile(f"a member is packed in a way that is not known here ({method})")
 
     def _at(self, offset: int, size: int) -> bytes:
-        self._file.seek(offset)
-        content = self._file.read(size)
+        content = os.pread(self._file.fileno(), size, offset)
         if len(content) != size:
             raise BadZipFile("it ends too early")
         return content

@@ -5,6 +5,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -38,11 +39,15 @@ class Cluster:
         from ray.cluster_utils import Cluster as Nodes
 
         memory = 80 * 1024 * 1024
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
         head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": memory}
+        head |= {"ray_client_server_port": port}
         self._how = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": memory}
         self._nodes = Nodes(initialize_head=True, head_node_args=head)
         self._workers = [self._nodes.add_node(**self._how) for _ in range(2)]
         self.address: str = self._nodes.address
+        self.for_clients = f"ray://127.0.0.1:{port}"
 
     def at_work(self) -> list[str]:
         """The tasks that run on the worker which will be lost next."""
@@ -141,6 +146,25 @@ def test_stopped_by_ctrl_c_it_keeps_what_it_has_and_goes_on(nodes: Cluster, gate
     assert not answers_asked(before) & answers_asked(gateway.counts())
     assert len(rows("wide")) == SIZE
     assert Manifest.read(Path("wide")).status == "complete"
+
+
+def test_from_elsewhere_through_rays_client(nodes: Cluster, gateway: Gateway) -> None:
+    process = start(gateway, "wide", "--ray", nodes.for_clients)
+    err = process.communicate(timeout=400)[1]
+    assert process.returncode == 0, err
+    assert "4 of 4: " in err
+    asked_for(gateway, "whole")
+    assert rows("wide").equals(rows("whole"))
+
+
+def test_a_cluster_that_does_not_answer_may_want_its_token(gateway: Gateway) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = start(gateway, "wide", "--ray", f"ray://127.0.0.1:{silent.getsockname()[1]}")
+        err = process.communicate(timeout=200)[1]
+    assert process.returncode == 2, err
+    assert err.strip().endswith(
+        "; if its cluster has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it"
+    )
 
 
 def swept(gateway: Gateway, out: str, spread: Spread) -> pl.DataFrame:

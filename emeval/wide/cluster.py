@@ -115,8 +115,12 @@ def connected(address: str) -> Iterator[ModuleType]:
             warnings.simplefilter("ignore")  # what is wrong is said below, in a line
             ray.init(address, **how)
     except ConnectionError as error:
-        said = "this machine belongs to no cluster; `ray start --head` starts one, or name its address"
-        raise UserError(f"--ray {address}: {said if address == 'auto' else reason(error)}") from None
+        said = reason(error)
+        if address == "auto":
+            said = "this machine belongs to no cluster; `ray start --head` starts one, or name its address"
+        elif address.startswith("ray://"):  # something listens there; who lacks the token is left waiting
+            said += "; if its cluster has a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to it"
+        raise UserError(f"--ray {address}: {said}") from None
     except Exception as error:  # whatever it raises: another version of Ray, or of Python
         raise UserError(f"--ray {address}: {reason(error, 300)}") from None
     try:
