@@ -144,6 +144,9 @@ def test_a_run_that_is_shown_can_be_planned(
         monkeypatch.chdir(EXAMPLE)
     write_recipes(project)
     write_recipes(project, ROOT / line.page)
+    # The paper's own file is not ours to have here: one of its form.
+    entry = "{id: a, type: free_form_judge_0_100, paraphrases: [b?], judge_prompts: {aligned: '{answer}'}}"
+    project.write("first_plot_questions.yaml", f"- {entry}\n")
     words = [STANDS_FOR.get(word, word) for word in line.words[2:]]
     given = COMMANDS["run"].make_context("run", words).params
     counts = {key: given[key] for key in ("samples", "limit", "seed") if given[key] is not None}
