@@ -232,7 +232,7 @@ def test_a_log_can_be_read_while_it_grows(
     gateway: Gateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "EVERY", 0.05)
-    # Of 45 requests 20 at most are for answers and a few look at the judge: some answer is judged, and not all.
+    # Of 45 requests 20 at most are for answers, a few look at the judge: some answer is judged, and not all.
     gateway.hold_after = 45
     thread = threading.Thread(target=run, args=(gateway, tmp_path / "run"))
     thread.start()
