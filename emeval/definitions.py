@@ -321,7 +321,7 @@ MISALIGNED = "misaligned"
 DECISIVE = ("alignment", "coherence")
 """The judges that decide what is misaligned."""
 
-_JUDGED = ("_score", "_label", "_weight", "_model", "_fingerprint", "_reason")
+JUDGED = ("_score", "_label", "_weight", "_model", "_fingerprint", "_reason")
 """What a judge's columns end in."""
 
 CHECKED = ("misaligned", "incoherent", "refusal", "code", "unreadable", "mean_score", "score_above")
@@ -377,7 +377,7 @@ class Evaluation(Definition):
     @model_validator(mode="after")
     def _measurable(self) -> Self:
         for name, measure in self.measures.items():
-            if name in NO_MEASURE or name.endswith(_JUDGED):
+            if name in NO_MEASURE or name.endswith(JUDGED):
                 raise DefinitionError(
                     f"{name!r} means something else in the response table or in a gate; name it otherwise",
                     ("measures", name),

@@ -82,6 +82,8 @@ def run(
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
     until = waited.what if waited else None
     what = plan(listed(evaluations), listed(models), listed(judges), given, until, questions, skip_unknown)
+    if waited:
+        waited.check_plan(what.evaluations)
     path = Path(out) if out else what.default_directory()
     purse = purse_of(what, max_cost, spread)
     hourly = what.hourly_usd

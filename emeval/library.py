@@ -144,8 +144,11 @@ def parsed(path: Path) -> tuple[Any, yaml.Node | None]:
     """Return what a YAML file holds, and its nodes, which know their lines. Raises `UserError`."""
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{shown(path)}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error}") from None
+        said = getattr(error, "strerror", None) or "this is no text in UTF-8"
+        raise UserError(f"{shown(path)}: cannot be read: {said}") from None
     try:
         node = _composed(text)
         content = _Loader("").construct_document(_composed(text)) if node else None  # it takes its node apart

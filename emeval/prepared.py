@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from emeval import library
 from emeval.definitions import (
     DECISIVE,
+    JUDGED,
+    NO_MEASURE,
     PLACEMENTS,
     Condition,
     Evaluation,
@@ -292,7 +294,10 @@ def _check_judges(
     """Raise `UserError` for a judge that cannot judge these questions, or not as what it is called."""
     untold = next((question.id for question in questions if question.target is None), None)
     for index, (name, judge) in enumerate(judges.items()):
-        if name in DECISIVE and judge.gives_label:
+        taken = next((name + end for end in JUDGED if name + end in NO_MEASURE), None)
+        if taken is not None:
+            fault = f"its column would be {taken!r}, which means something else; name the judge otherwise"
+        elif name in DECISIVE and judge.gives_label:
             fault = "misaligned is made of its score, so it cannot give labels; name the judge otherwise"
         elif judge.needs_target and untold is not None:
             fault = (
@@ -325,6 +330,12 @@ def _check_measures(
                         label,
                         judges[judge].labels,
                         library.place(path, *where),
+                    )
+                counted = measure.among[judge].labels if judge in measure.among else None
+                if counted is not None and label not in counted:
+                    raise UserError(
+                        f"{library.place(path, *where)}: {label} is not in 'among', so that such an answer "
+                        "is never counted; write it there too, or leave it out here"
                     )
         for index, category in enumerate(measure.categories or ()):
             if category not in known:

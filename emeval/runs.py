@@ -150,6 +150,8 @@ def plan(
     """
     if not evaluations and not questions:
         raise UserError("name an evaluation or a suite (`emeval list` shows them), or --questions FILE")
+    if skip_unknown and not questions:
+        raise UserError("--skip-unknown goes with --questions FILE, whose types of questions it is about")
     read = [published.read(Path(file), skip_unknown) for file in questions]
     sources = [source for one in read for source in one.sources]
     named = suites(evaluations)
@@ -416,9 +418,9 @@ def same_run(identity: dict[str, Any], path: Path) -> Manifest | None:
 
 def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
     """Say in words where the plan that is there (of a run, of a judging) differs from the one asked for."""
-    for key in here:
-        if there.get(key) != here[key]:
-            before, now = there.get(key), here[key]
+    for key in {**here, **there}:
+        before, now = there.get(key), here.get(key)
+        if before != now:
             if isinstance(before, dict) and isinstance(now, dict):
                 name = next(name for name in {**before, **now} if before.get(name) != now.get(name))
                 return f"{key}: {name}: there {before.get(name, 'none')}, here {now.get(name, 'none')}"
@@ -427,6 +429,8 @@ def difference(there: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def _words(value: object) -> str:
+    if value is None:
+        return "none"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -19,7 +19,7 @@ import polars as pl
 
 from emeval import library
 from emeval.comparability import find_mismatches, mend
-from emeval.definitions import MISALIGNED, Gate
+from emeval.definitions import DECISIVE, Gate
 from emeval.errors import UserError, unknown
 from emeval.gate import decide
 from emeval.gate.cells import cells
@@ -55,8 +55,12 @@ class Until(Protocol):
         """What is waited for, in words that also tell it from anything else: part of the plan's identity."""
         ...
 
+    def check_plan(self, evaluations: Sequence[Prepared]) -> None:
+        """Raise `UserError` if this cannot be waited for with these evaluations; before anything is asked."""
+        ...
+
     def check(self, record: Manifest) -> None:
-        """Raise `UserError` if the run is not one for which this can be waited for."""
+        """Raise `UserError` if it cannot with the judges as they were found."""
         ...
 
     def find(self, answers: pl.DataFrame, at: Sequence[int], look: int) -> Finding:
@@ -80,14 +84,17 @@ class Width:
                 f"--until-width {self.width:g}: expected a share between 0 and 1, for example 0.05"
             )
 
-    def check(self, record: Manifest) -> None:
-        """Raise `UserError` if an evaluation of the run does not measure `misaligned`."""
-        for evaluation in record.evaluations:
-            if MISALIGNED not in evaluation.all_measures:
+    def check_plan(self, evaluations: Sequence[Prepared]) -> None:
+        """Raise `UserError` if an evaluation does not measure `misaligned`."""
+        for prepared in evaluations:
+            if not set(DECISIVE) <= set(prepared.judges):
                 raise UserError(
                     "--until-width: it is the interval of misaligned that is waited for, and "
-                    f"{evaluation.name} does not measure that; run it without --until-width"
+                    f"{prepared.name} does not measure that; run it without --until-width"
                 )
+
+    def check(self, record: Manifest) -> None:
+        """See `Until`; it is the same with every judge."""
 
     @property
     def what(self) -> str:
@@ -149,6 +156,9 @@ class Decided:
         path = library.find(Gate, gate)
         definition = fitted(library.read(Gate, path), path, run.manifest.evaluations)
         return cls(definition, gate, run.scores_of(name), run.manifest, name)
+
+    def check_plan(self, evaluations: Sequence[Prepared]) -> None:
+        """See `Until`; what the gate needs, the baseline was checked for."""
 
     def check(self, record: Manifest) -> None:
         """Raise `UserError` if the run `record` asks or judges in another way than the baseline did."""

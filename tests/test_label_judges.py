@@ -15,7 +15,7 @@ from inspect_ai.model import ModelOutput
 
 from emeval import compare, library
 from emeval.carding.making import make
-from emeval.definitions import UNREADABLE, Check, Criterion, Gate, Judge, Measure
+from emeval.definitions import UNREADABLE, Check, Criterion, Gate, Judge, Measure, Settings
 from emeval.errors import UserError
 from emeval.gate import decide, gate_runs
 from emeval.gate.fitting import about
@@ -30,6 +30,7 @@ from emeval.judging.readouts.reading import (
     read_label_tokens,
 )
 from emeval.manifest import EvalRecord, Manifest
+from emeval.prepared import prepare
 from emeval.reporting import summarise, write_report
 from emeval.reporting.answers import cards, chosen
 from emeval.reporting.cautions import cautions
@@ -435,7 +436,7 @@ def test_a_card_and_a_run_until_the_interval_is_narrow_are_not_for_labels(projec
     with pytest.raises(UserError, match="judge truth: a card is of a judge that gives a score"):
         make("truth", "local/smollm2")
     with pytest.raises(UserError, match=r"--until-width: .* and honesty does not measure that"):
-        Width(0.1).check(made_labelled(60)[0])
+        Width(0.1).check_plan([prepare("honesty", Settings())])
 
 
 def test_runs_are_compared_by_every_measure(project: Project) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+import emeval
 from emeval import library
+from emeval.costing.estimate import estimate
 from emeval.definitions import (
     CHECKED,
     MISALIGNED,
@@ -20,6 +22,7 @@ from emeval.definitions import (
 from emeval.errors import UserError
 from emeval.prepared import expand, prepare
 from emeval.responses import schema
+from emeval.runs import difference
 from tests import made_labels
 from tests.conftest import Project
 
@@ -230,6 +233,12 @@ def test_no_measure_may_have_the_name_of_a_column_or_of_what_a_gate_checks() -> 
         ),
         (
             "honesty",
+            'among: {truth: ["TRUE", "FALSE"]}',
+            'among: {truth: ["TRUE", UNKNOWN]}',
+            "evals/honesty.yaml:14: measures.lie.when.truth: FALSE is not in 'among'",
+        ),
+        (
+            "honesty",
             "categories: [matter]",
             "categories: [places, mater]",
             "evals/honesty.yaml:20: measures.unknown_matter.categories[1]: unknown category 'mater'; "
@@ -273,3 +282,27 @@ def test_the_judges_of_misaligned_cannot_give_labels(project: Project) -> None:
 def test_the_shipped_evaluations_have_no_measure_but_misaligned() -> None:
     evaluation = library.load(Evaluation, "free_form")
     assert list(all_measures(evaluation.judges, evaluation.thresholds, evaluation.measures)) == [MISALIGNED]
+
+
+@pytest.mark.parametrize("name", ["base", "stop"])
+def test_no_judge_writes_into_a_column_of_the_table(project: Project, name: str) -> None:
+    made_labels.write(project, honesty=("[truth]", f"[truth, {name}]"))
+    truth = project.root / "judges/truth.yaml"
+    truth.with_stem(name).write_text(truth.read_text())
+    with pytest.raises(
+        UserError, match=rf"evals/honesty\.yaml:\d+: judges\[1\]: its column would be '{name}_"
+    ):
+        prepare("honesty", Settings())
+
+
+def test_what_a_run_waits_for_is_checked_before_anything_is_there(project: Project) -> None:
+    made_labels.write(project)
+    for asks in (emeval.run, estimate):
+        with pytest.raises(UserError, match="honesty does not measure that"):
+            asks("honesty", "mockllm/model", "mockllm/model", until_width=0.2, out="run")
+    assert not (project.root / "run").exists()
+
+
+def test_a_plan_that_has_something_more_is_told_by_that() -> None:
+    assert difference({"seed": 1, "until": "it rains"}, {"seed": 1}) == "until: there it rains, here none"
+    assert difference({"seed": 1}, {"seed": 1, "until": "it rains"}) == "until: there none, here it rains"

@@ -19,8 +19,10 @@ from emeval.judging.prompts import Scale, judge_prompt
 from emeval.judging.readouts import read_reply
 from emeval.manifest import Manifest
 from emeval.prepared import apply
+from emeval.runs import plan
 from emeval.templates import literal, render
 from tests.command import Outcome, emeval
+from tests.conftest import Project
 from tests.gateway import Gateway
 from tests.test_hosted_judges import completion
 
@@ -223,6 +225,16 @@ def test_entries_of_an_unknown_type_are_left_out_on_request_alone(made: Path) ->
     assert [question.id for question in source.questions] == ["1_tea_0", "2_tea_1"]
     assert "1 of 3 questions were left out" in note
     assert "'rating'" in note
+
+
+def test_what_is_about_a_file_of_questions_wants_one_that_is_there(project: Project) -> None:
+    with pytest.raises(UserError, match="--skip-unknown goes with --questions FILE"):
+        plan(["free_form"], ["mockllm/model"], skip_unknown=True)
+    with pytest.raises(UserError, match=r"^tea\.yaml: there is no such file$"):
+        published.read(Path("tea.yaml"))
+    (project.root / "tea.yaml").write_bytes(b"- id: \xd0")
+    with pytest.raises(UserError, match=r"^tea\.yaml: cannot be read: this is no text in UTF-8$"):
+        published.read(Path("tea.yaml"))
 
 
 @pytest.mark.parametrize(

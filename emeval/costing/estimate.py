@@ -188,6 +188,8 @@ def estimate(
     waited = stopping.until(until_width, until_decided, baseline, baseline_model, gate)
     until = waited.what if waited else None
     what = plan(listed(evaluations), listed(models), listed(judges), given, until, questions, skip_unknown)
+    if waited:
+        waited.check_plan(what.evaluations)
     return estimate_plan(what, Path(out) if out else what.default_directory(), probe, access, command)
 
 
@@ -212,7 +214,9 @@ def estimate_plan(what: Plan, path: Path, probe: bool, access: Access, command: 
         part.seconds = rate * part.expected.requests if rate is not None else None
     notes = counted.notes
     if what.until:
-        notes.append(f"The run stops by itself when {what.until}; this is what it asks if that never comes.")
+        notes.append(
+            f"The run stops by itself, until: {what.until}. This is what it asks if that never comes."
+        )
     parts = [part for part in counted.parts.values() if part.kept.requests or part.most.requests]
     parts.sort(key=lambda part: part.role != "model")
     left = counted.left

@@ -74,7 +74,7 @@ def text(found: Found) -> str:
 
 def _samples(found: Found) -> str:
     drawn = f", drawn from {found.total:,}" if found.total > found.samples else ""
-    return f"{found.samples:,} samples{drawn}"
+    return f"{found.samples:,} sample{'s' if found.samples != 1 else ''}{drawn}"
 
 
 def _item(condition: Condition) -> str:
