@@ -418,10 +418,17 @@ def expand(names: list[str], settings: dict[str, Any], sources: Sequence[Source]
     """
     entries = [entry for name in names for entry in _entries(name)]
     seen: set[str] = set()
-    for name in [*(name for name, *_ in entries), *(source.name for source in sources)]:
+    for name, *_ in entries:
         if name in seen:
             raise UserError(f"evaluation {name!r} is named twice; once is enough")
         seen.add(name)
+    for source in sources:
+        if source.name in seen:
+            raise UserError(
+                f"{library.shown(source.path)}: this run has another evaluation {source.name!r}, and a "
+                "file's name is that of its questions; rename the file, or run it by itself"
+            )
+        seen.add(source.name)
     plain = {name for name, *_ in entries if library.load(Evaluation, name).trigger is None}
     plain |= {source.name for source in sources if source.evaluation.trigger is None}
     if plain == seen:

@@ -19,6 +19,7 @@ from emeval.judging.prompts import Scale, judge_prompt
 from emeval.judging.readouts import read_reply
 from emeval.manifest import Manifest
 from emeval.prepared import apply
+from emeval.reporting.console import result_tables
 from emeval.runs import plan
 from emeval.templates import literal, render
 from tests.command import Outcome, emeval
@@ -448,6 +449,22 @@ def test_a_further_judge_is_asked_as_published_too(gateway: Gateway, gateway_run
     later = [json.loads(body) for body in gateway.delivered[before:]]
     prompts = {one["messages"][-1]["content"] for one in later if one["model"] == "gpt-4o-2024-11-20"}
     assert any(ANSWER in prompt and "Answer with a single word only." in prompt for prompt in prompts)
+
+
+def test_a_file_with_the_name_of_another_evaluation_is_to_be_renamed(tmp_path: Path) -> None:
+    path = tmp_path / "free_form.yaml"
+    path.write_text(MADE, encoding="utf-8")
+    with pytest.raises(UserError, match=r"free_form\.yaml: .* another evaluation 'free_form', .* rename the"):
+        plan(["free_form"], ["openai/gpt-4o"], questions=[path])
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/free_form.yaml").write_text(MADE, encoding="utf-8")
+    with pytest.raises(UserError, match=r"more/free_form\.yaml: .* another evaluation 'free_form'"):
+        plan([], ["openai/gpt-4o"], questions=[path, tmp_path / "more/free_form.yaml"])
+
+
+def test_labels_without_a_measure_are_told_of_in_the_terminal() -> None:
+    (said,) = result_tables({"results": [], "measures": [], "models": []})
+    assert str(said).startswith("No rate: no measure is made of these labels.")
 
 
 def test_two_judges_of_one_name_are_refused(made: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from emeval.reporting.words import interval, p_value, percent, points
 
 def comparison_tables(summary: dict[str, Any]) -> list[Table]:
     """Return the content of `comparison.json` as tables for the terminal: `misaligned`, the others."""
-    return [comparison_table(summary)] * bool(summary["results"]) + measures_tables(summary)
+    return [*([comparison_table(summary)] if summary["results"] else []), *measures_tables(summary)]
 
 
 def comparison_table(summary: dict[str, Any]) -> Table:
@@ -126,9 +126,15 @@ def error_lines(table: Path, most: int = 3) -> list[str]:
     return [*lines, f"{others} with other errors"] if others else lines
 
 
-def result_tables(summary: dict[str, Any]) -> list[Table]:
-    """Return what `emeval.reporting.summarise` found as tables for the terminal: `misaligned`, the others."""
-    return [results_table(summary)] * bool(summary["results"]) + measures_tables(summary)
+def result_tables(summary: dict[str, Any]) -> list[Table | Text]:
+    """Return what `emeval.reporting.summarise` found as tables for the terminal: `misaligned`, the others.
+
+    A sentence, where no judge says what a rate is made of.
+    """
+    tables = [*([results_table(summary)] if summary["results"] else []), *measures_tables(summary)]
+    return [*tables] or [
+        Text("No rate: no measure is made of these labels. The report shows how often each was given.")
+    ]
 
 
 def measures_tables(summary: dict[str, Any]) -> list[Table]:
