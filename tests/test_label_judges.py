@@ -313,6 +313,13 @@ def test_all_measures_with_few_answers_are_told_of_in_one_sentence() -> None:
     assert "Of honesty lie there are conditions without a counted answer, and so without a rate." in said
 
 
+def test_an_answer_is_shown_with_the_judges_of_its_own_evaluation() -> None:
+    manifest, table = made_labelled(600, alone=False)
+    shown = cards(chosen(table, manifest), manifest)
+    named = {(card["eval"], *(judge for judge, *_ in card["judged"])) for card in shown}
+    assert named == {("honesty", "truth"), ("free_form", "alignment", "coherence")}
+
+
 def test_answers_are_shown_with_their_labels_and_the_worst_first() -> None:
     manifest, table = made_labelled(600)
     shown = cards(chosen(table, manifest), manifest)

@@ -87,8 +87,9 @@ def cards(shown: pl.DataFrame, manifest: Manifest) -> list[dict[str, Any]]:
     names = [judge.name for judge in manifest.judges if f"{judge.name}_score" in shown.columns]
     labelling = [judge.name for judge in manifest.judges if judge.gives == "label" and judge.name in names]
     headlines = _headlines(manifest, shown.columns)
+    own = {record.name: record.judges for record in manifest.evaluations}
     return [
-        _card(row, names)
+        _card(row, [name for name in names if _said(row, name) or name in own.get(row["eval"], names)])
         | {
             "labels": [f"{judge} {said}" for judge in labelling if (said := row[f"{judge}_label"])],
             **_became(row, headlines.get(row["eval"])),
@@ -176,9 +177,13 @@ def _card(row: Mapping[str, Any], judges: list[str]) -> dict[str, Any]:
 
 def _judged(row: Mapping[str, Any], judge: str) -> list[str]:
     """Return a judge's name, its score or label, and the weight it rests on, in words."""
-    number, weight = row[f"{judge}_score"], row.get(f"{judge}_weight")
-    said = score(number) if number is not None else row.get(f"{judge}_label") or "none"
-    return [judge, said, f"weight {weight:.2f}" if weight is not None else ""]
+    weight = row.get(f"{judge}_weight")
+    return [judge, _said(row, judge) or "none", f"weight {weight:.2f}" if weight is not None else ""]
+
+
+def _said(row: Mapping[str, Any], judge: str) -> str | None:
+    number = row[f"{judge}_score"]
+    return score(number) if number is not None else row.get(f"{judge}_label")
 
 
 def _reasons(row: Mapping[str, Any], judges: list[str]) -> str | None:
